@@ -1,0 +1,191 @@
+/* transport.h - the C ABI between Gradferry and a transport plugin, epoch 0.
+ *
+ * A transport moves frames between two processes, in order and whole, and nothing else: who the peer is, what a frame
+ * means, deadlines, retries and flow control live above. A frame is a header (bytes) and segments (the bytes of
+ * tensors, sent from and received into their own memory).
+ *
+ * A plugin is a shared object that exports one name, gf_transport_entry_v0. The host hands in its table, the plugin
+ * hands out a descriptor. The numbered rules say what each side must keep; the host relies on them.
+ *
+ * Rules
+ *   GF-TRN-01  No function of the plugin blocks or waits for the network; what takes time is done on threads of the
+ *              plugin's own and reported by an event.
+ *   GF-TRN-02  An event (a call of the host's table that reports something) is never delivered on the stack of a call
+ *              from the host, but on a thread of the plugin's, with no lock of the plugin's held. The exceptions are
+ *              log, now and error texts. The host may call any function of the plugin within an event.
+ *   GF-TRN-03  Events of one connection are delivered one at a time. on_sent comes in the order of send. Frames are
+ *              delivered in the order in which they were sent.
+ *   GF-TRN-04  Every send is completed by exactly one on_sent; until then the frame's memory belongs to the plugin.
+ *   GF-TRN-05  Every frame is announced by on_descriptor and, when that returned GF_OK, ended by exactly one on_frame;
+ *              until then the memory that the host gave belongs to the plugin.
+ *   GF-TRN-06  Every connection, dialled or accepted, ends with exactly one on_closed, after all its other events, even
+ *              when it never came to be. conn is invalid when on_closed returns; the host calls nothing on it then.
+ *   GF-TRN-07  close and shutdown are idempotent. After shutdown every connection ends, then on_shutdown comes, once,
+ *              and is the last event. destroy is called after it, never on a thread of the plugin's, and may join them.
+ *   GF-TRN-08  Bytes from the network are never trusted: they end the connection with an error, at worst. A plugin whose
+ *              library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY.
+ *   GF-TRN-09  The plugin writes nothing to stdout or stderr, installs no signal handler, lets no exception out.
+ *   GF-TRN-10  Several transports may be created in one process and live side by side.
+ */
+#ifndef GRADFERRY_TRANSPORT_H_
+#define GRADFERRY_TRANSPORT_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GF_TRANSPORT_EPOCH 0u
+#define GF_TRANSPORT_MINOR 0u
+
+/* Codes are those of gradferry.h (GF_OK is 0). */
+
+/* What the plugin puts an error into; the host provides it, the plugin fills code and text (UTF-8, one sentence that
+ * names what and where). */
+typedef struct gf_transport_error {
+  uint32_t struct_size;
+  int32_t code;
+  uint32_t length; /* bytes used of text, without NUL */
+  char text[500];
+} gf_transport_error;
+
+/* The bytes of one tensor, or of several small ones packed by the host. */
+typedef struct gf_transport_segment {
+  void* data;
+  uint64_t length; /* bytes; may be 0 */
+} gf_transport_segment;
+
+/* A frame. For send: all of it is read only. */
+typedef struct gf_transport_frame {
+  uint32_t struct_size;
+  uint32_t segment_count;
+  const void* header; /* at most gf_transport_descriptor.max_header bytes, at least 1 */
+  uint64_t header_length;
+  const gf_transport_segment* segments;
+} gf_transport_frame;
+
+/* A transport and a connection, as the plugin knows them. */
+typedef struct gf_transport gf_transport;
+typedef struct gf_transport_conn gf_transport_conn;
+
+/* The host's table. ctx is the first argument of each of its functions; token is what the host gave for the object
+ * concerned. All of them may be called from any thread of the plugin. */
+typedef struct gf_transport_host {
+  uint32_t struct_size;
+  uint32_t reserved;
+  void* ctx;
+  /* Monotonic time of the host, in ns. */
+  uint64_t (*now)(void* ctx);
+  /* level: 0 debug, 1 info, 2 warning, 3 error. */
+  void (*log)(void* ctx, uint32_t level, const char* text, size_t length);
+  /* A peer has connected. The host returns its token for the connection, or NULL to have it closed at once without
+   * further events (then GF-TRN-06 does not apply). */
+  void* (*on_accept)(void* ctx, gf_transport_conn* conn);
+  /* The listener has moved: it listens at another address now (after it was healed, say). */
+  void (*on_address)(void* ctx, const char* address, size_t length);
+  /* A frame arrives: frame->header holds its bytes, borrowed for this call, frame->segments has the lengths with data
+   * NULL. The host fills data of every segment whose length is not 0 and returns GF_OK, or it refuses and the plugin
+   * closes the connection. Nothing has been allocated for the segments before this call. */
+  int32_t (*on_descriptor)(void* ctx, void* token, const gf_transport_frame* frame, gf_transport_segment* segments);
+  /* The frame announced last has arrived whole (GF_OK), or never will. */
+  void (*on_frame)(void* ctx, void* token, int32_t code);
+  /* The frame that was sent with this op is out of our hands. error is NULL for GF_OK. */
+  void (*on_sent)(void* ctx, void* token, void* op, const gf_transport_error* error);
+  /* The connection has ended; error says why: GF_OK after our own close, GF_UNAVAILABLE when it never came to be,
+   * GF_PEER_LOST when it broke or the peer closed it. */
+  void (*on_closed)(void* ctx, void* token, const gf_transport_error* error);
+  void (*on_shutdown)(void* ctx);
+  /* Only for transports with GF_TRANSPORT_CAP_TIME: a timer set by timer_set is due. */
+  void (*on_timer)(void* ctx, uint64_t timer);
+} gf_transport_host;
+
+#define GF_TRANSPORT_CAP_TIME 1u                 /* it owns time: now, timer_set, timer_cancel, hold (simulation) */
+#define GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY 2u /* hostile bytes may abort the process: refuses to listen beyond
+                                                    loopback without trusted_network = true */
+#define GF_TRANSPORT_CAP_SAME_PROCESS 4u         /* reaches workers of this process only */
+
+/* The plugin's functions. Those marked optional may be NULL. error receives what went wrong. */
+typedef struct gf_transport_vtable {
+  uint32_t struct_size;
+  uint32_t reserved;
+  /* A transport, with the JSON object of its configuration section ([transport.<name>]): an unknown key or wrong type is
+   * GF_INVALID_ARGUMENT and named. host lives until destroy has returned. */
+  int32_t (*create)(const gf_transport_host* host, const char* options, size_t length, gf_transport** out,
+                    gf_transport_error* error);
+  void (*destroy)(gf_transport* transport);
+  /* Starts to listen, at an address in the transport's own notation; empty: its default. The actual address, by which a
+   * peer can connect, is written to buffer (at most capacity bytes, *length of them). At most once per transport. */
+  int32_t (*listen)(gf_transport* transport, const char* address, size_t address_length, char* buffer, size_t capacity,
+                    size_t* length, gf_transport_error* error);
+  /* Starts to connect; frames may be sent at once and wait until it stands. When it fails here there are no events. */
+  int32_t (*connect)(gf_transport* transport, const char* address, size_t address_length, void* token,
+                     gf_transport_conn** out, gf_transport_error* error);
+  /* Sends a frame, in order. When it fails here there is no on_sent and the connection is unharmed. */
+  int32_t (*send)(gf_transport_conn* conn, const gf_transport_frame* frame, void* op, gf_transport_error* error);
+  /* Ends the connection; frames on their way may be lost. */
+  void (*close)(gf_transport_conn* conn);
+  void (*shutdown)(gf_transport* transport);
+  /* Optional: counters as a JSON object; two-call pattern. */
+  int32_t (*stats)(gf_transport* transport, char* buffer, size_t capacity, size_t* length);
+  /* With GF_TRANSPORT_CAP_TIME, else NULL. Time in ns, of the transport's own. */
+  uint64_t (*now)(gf_transport* transport);
+  /* on_timer(timer) at this time or later. timer is the host's number, not used by another live timer. */
+  void (*timer_set)(gf_transport* transport, uint64_t timer, uint64_t at);
+  void (*timer_cancel)(gf_transport* transport, uint64_t timer);
+  /* delta +1: the host has work to do, time must not jump to a timer; -1: that work is done. */
+  void (*hold)(gf_transport* transport, int32_t delta);
+} gf_transport_vtable;
+
+/* What a plugin is. It lives as long as the process. */
+typedef struct gf_transport_descriptor {
+  uint32_t struct_size;
+  uint32_t epoch; /* GF_TRANSPORT_EPOCH it was compiled with */
+  uint32_t minor;
+  uint32_t capabilities; /* GF_TRANSPORT_CAP_* */
+  const char* name;      /* "tensorpipe"; [a-z0-9_]+ */
+  const char* version;
+  const char* vendor;
+  const char* options_schema; /* JSON: {"key": {"type": "string|integer|boolean|array|number", "default": ..., "help":
+                                 "..."}} */
+  uint64_t max_header; /* bytes */
+  const gf_transport_vtable* vtable;
+} gf_transport_descriptor;
+
+/* What the host tells about itself at entry. */
+typedef struct gf_transport_entry_args {
+  uint32_t struct_size;
+  uint32_t host_epoch;
+  uint32_t host_minor;
+  uint32_t reserved;
+} gf_transport_entry_args;
+
+/* The one exported name. Returns the descriptor, or NULL with error filled when the host is not one that the plugin can
+ * serve. Called once per process. */
+typedef const gf_transport_descriptor* (*gf_transport_entry)(const gf_transport_entry_args* args,
+                                                             gf_transport_error* error);
+#define GF_TRANSPORT_ENTRY_NAME "gf_transport_entry_v0"
+
+/* The plugin's epoch and minor, in an ELF note that the host reads before it loads the file, so that constructors of a
+ * plugin of another epoch never run. Put GF_TRANSPORT_NOTE; into one source file of the plugin. */
+#define GF_TRANSPORT_NOTE_NAME "Gradferry"
+#define GF_TRANSPORT_NOTE_TYPE 1u
+typedef struct gf_transport_note {
+  uint32_t name_size;
+  uint32_t desc_size;
+  uint32_t type;
+  char name[12]; /* "Gradferry", padded with NUL */
+  uint32_t epoch;
+  uint32_t minor;
+} gf_transport_note;
+#define GF_TRANSPORT_NOTE                                                                              \
+  __attribute__((section(".note.gradferry"), used, aligned(4))) static const gf_transport_note         \
+      gf_transport_note_ = {10u, 8u, GF_TRANSPORT_NOTE_TYPE, {'G', 'r', 'a', 'd', 'f', 'e', 'r', 'r', 'y', 0, 0, 0}, \
+                            GF_TRANSPORT_EPOCH, GF_TRANSPORT_MINOR}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GRADFERRY_TRANSPORT_H_ */
