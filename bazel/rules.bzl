@@ -1,0 +1,154 @@
+"""The macros that Gradferry's own BUILD files use.
+
+They hold the compiler flags in one place and find sources by glob, so that a new
+file needs no change to a BUILD file.
+"""
+
+load("@gradferry_torch//:settings.bzl", TORCH_VERSION = "VERSION")
+load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
+
+# libtorch's headers ask for C++20 from 2.12 on; before, C++17 is the standard
+# that all supported versions share.
+_CXX_STANDARD = "c++20" if TORCH_VERSION >= (2, 12) else "c++17"
+
+# GNU-unique symbols would tie two copies of the library in one process together
+# and keep it from unloading; only GCC makes them and knows the flag.
+_NO_GNU_UNIQUE = select({
+    "//bazel:compiler_is_clang": [],
+    "//conditions:default": ["-fno-gnu-unique"],
+})
+
+GF_COPTS = ["-std=" + _CXX_STANDARD, "-fvisibility=hidden"] + _NO_GNU_UNIQUE
+
+GF_C_COPTS = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wpedantic"]
+
+# A shared library of ours resolves every symbol at link time.
+_SHARED_LINKOPTS = ["-Wl,-z,defs", "-Wl,-z,relro,-z,now"]
+
+# Where tests and demos find the plugins, relative to the runfiles folder.
+GF_PLUGIN_DATA = ["//:plugins"]
+
+_TEST_ENV = {
+    "GRADFERRY_PLUGIN_PATH": "plugins/sim:plugins/tensorpipe",
+    # Tests run side by side; libtorch's own thread pool would only fight them.
+    "OMP_NUM_THREADS": "1",
+}
+
+def gf_library(name, deps = [], srcs = None, hdrs = None, copts = [], **kwargs):
+    """A library of one folder: every .cc and .h in it.
+
+    Args:
+      name: the folder's name, by custom.
+      deps: targets whose headers it may include.
+      srcs: sources, all .cc files by default.
+      hdrs: headers, all .h files by default.
+      copts: flags besides the project's own.
+      **kwargs: passed on to cc_library.
+    """
+    cc_library(
+        name = name,
+        srcs = native.glob(["*.cc"], allow_empty = True) if srcs == None else srcs,
+        hdrs = native.glob(["*.h"], allow_empty = True) if hdrs == None else hdrs,
+        copts = GF_COPTS + copts,
+        linkstatic = True,
+        deps = deps,
+        **kwargs
+    )
+
+def gf_transport_plugin(name, deps = []):
+    """A transport plugin from the sources of its folder.
+
+    Makes libgradferry_transport_<name>.so, which exports its entry symbol and
+    nothing else, and the library <name> for tests that look inside.
+
+    Args:
+      name: the transport's name in a configuration.
+      deps: what it needs besides the two C headers.
+    """
+    gf_library(
+        name = name,
+        # The entry symbol is looked up by dlsym, never by the linker.
+        alwayslink = True,
+        visibility = ["//tests:__subpackages__"],
+        deps = ["//:gradferry_c"] + deps,
+    )
+    cc_binary(
+        name = "libgradferry_transport_{}.so".format(name),
+        additional_linker_inputs = ["//bazel:transport_plugin.lds"],
+        linkopts = _SHARED_LINKOPTS + [
+            "-Wl,--version-script=$(location //bazel:transport_plugin.lds)",
+        ],
+        linkshared = True,
+        visibility = ["//visibility:public"],
+        deps = [":" + name],
+    )
+
+def gf_shared_library(name, soname, version_script, deps, **kwargs):
+    """A shared library with a soname, a version script and no way to unload it.
+
+    Args:
+      name: the file's name.
+      soname: the name that programs linked with it will ask for.
+      version_script: label of the linker script that lists the exports.
+      deps: libraries that make it up.
+      **kwargs: passed on to cc_binary.
+    """
+    cc_binary(
+        name = name,
+        additional_linker_inputs = [version_script],
+        linkopts = _SHARED_LINKOPTS + [
+            "-Wl,-soname," + soname,
+            "-Wl,-z,nodelete",
+            "-Wl,--version-script=$(location {})".format(version_script),
+        ],
+        linkshared = True,
+        deps = deps,
+        **kwargs
+    )
+
+def gf_test(name, srcs, deps = [], data = [], env = {}, tags = [], size = "small", copts = [], **kwargs):
+    """A GoogleTest program that finds the plugins and the sanitizers' lists.
+
+    Args:
+      name: the target's name.
+      srcs: its sources.
+      deps: what it tests; GoogleTest with its main is added.
+      data: files it reads, besides the plugins.
+      env: variables besides the usual.
+      tags: Bazel tags.
+      size: Bazel's test size, which sets the time limit.
+      copts: flags besides the project's own.
+      **kwargs: passed on to cc_test.
+    """
+    full_env = dict(_TEST_ENV)
+    full_env.update(env)
+    cc_test(
+        name = name,
+        size = size,
+        srcs = srcs,
+        copts = GF_COPTS + copts,
+        data = data + GF_PLUGIN_DATA + ["//tests/sanitizers:suppressions"],
+        env = full_env,
+        linkstatic = True,
+        tags = tags,
+        deps = deps + ["@gradferry_gtest//:gtest_main"],
+        **kwargs
+    )
+
+def gf_tests(pattern, deps_of = {}, deps = [], **kwargs):
+    """One test target for each file that matches a pattern.
+
+    Args:
+      pattern: a glob ending in _test.cc; a target is named for its file, less .cc.
+      deps_of: dependencies by the first folder of the file's path.
+      deps: dependencies of all of them.
+      **kwargs: passed on to gf_test.
+    """
+    for src in native.glob([pattern], allow_empty = True):
+        folder = src.split("/")[0] if "/" in src else ""
+        gf_test(
+            name = src[:-len(".cc")],
+            srcs = [src],
+            deps = deps + deps_of.get(folder, []),
+            **kwargs
+        )
