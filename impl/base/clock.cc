@@ -1,6 +1,7 @@
 // See clock.h.
 #include "impl/base/clock.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <map>

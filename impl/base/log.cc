@@ -2,6 +2,7 @@
 #include "impl/base/log.h"
 
 #include <atomic>
+#include <mutex>
 #include <shared_mutex>
 
 namespace gradferry {
