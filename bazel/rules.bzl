@@ -25,11 +25,7 @@ GF_C_COPTS = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wpedantic
 # A shared library of ours resolves every symbol at link time.
 _SHARED_LINKOPTS = ["-Wl,-z,defs", "-Wl,-z,relro,-z,now"]
 
-# Where tests and demos find the plugins, relative to the runfiles folder.
-GF_PLUGIN_DATA = ["//:plugins"]
-
 _TEST_ENV = {
-    "GRADFERRY_PLUGIN_PATH": "plugins/sim:plugins/tensorpipe",
     # Tests run side by side; libtorch's own thread pool would only fight them.
     "OMP_NUM_THREADS": "1",
 }
@@ -106,49 +102,50 @@ def gf_shared_library(name, soname, version_script, deps, **kwargs):
         **kwargs
     )
 
-def gf_test(name, srcs, deps = [], data = [], env = {}, tags = [], size = "small", copts = [], **kwargs):
-    """A GoogleTest program that finds the plugins and the sanitizers' lists.
+def gf_test(name, srcs, deps = [], data = [], plugins = [], env = {}, size = "small", **kwargs):
+    """A GoogleTest program that finds its plugins and the sanitizers' lists.
 
     Args:
       name: the target's name.
       srcs: its sources.
       deps: what it tests; GoogleTest with its main is added.
       data: files it reads, besides the plugins.
+      plugins: names of the transports it loads. Only those are built for it, so
+        that a test on sim needs no TensorPipe.
       env: variables besides the usual.
-      tags: Bazel tags.
       size: Bazel's test size, which sets the time limit.
-      copts: flags besides the project's own.
       **kwargs: passed on to cc_test.
     """
     full_env = dict(_TEST_ENV)
+    if plugins:
+        # Relative to the runfiles folder, where tests start.
+        full_env["GRADFERRY_PLUGIN_PATH"] = ":".join(["plugins/" + p for p in plugins])
     full_env.update(env)
     cc_test(
         name = name,
         size = size,
         srcs = srcs,
-        copts = GF_COPTS + copts,
-        data = data + GF_PLUGIN_DATA + ["//tests/sanitizers:suppressions"],
+        copts = GF_COPTS,
+        data = data + ["//tests/sanitizers:suppressions"] + [
+            "//plugins/{0}:libgradferry_transport_{0}.so".format(p)
+            for p in plugins
+        ],
         env = full_env,
         linkstatic = True,
-        tags = tags,
         deps = deps + ["@gradferry_gtest//:gtest_main"],
         **kwargs
     )
 
-def gf_tests(pattern, deps_of = {}, deps = [], **kwargs):
+def gf_tests(pattern, **kwargs):
     """One test target for each file that matches a pattern.
 
     Args:
       pattern: a glob ending in _test.cc; a target is named for its file, less .cc.
-      deps_of: dependencies by the first folder of the file's path.
-      deps: dependencies of all of them.
       **kwargs: passed on to gf_test.
     """
     for src in native.glob([pattern], allow_empty = True):
-        folder = src.split("/")[0] if "/" in src else ""
         gf_test(
             name = src[:-len(".cc")],
             srcs = [src],
-            deps = deps + deps_of.get(folder, []),
             **kwargs
         )
