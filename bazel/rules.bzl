@@ -79,7 +79,7 @@ def gf_transport_plugin(name, deps = []):
         deps = [":" + name],
     )
 
-def gf_shared_library(name, soname, version_script, deps, **kwargs):
+def gf_linked_library(name, soname, version_script, deps, **kwargs):
     """A shared library with a soname, a version script and no way to unload it.
 
     Args:
