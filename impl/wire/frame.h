@@ -1,0 +1,69 @@
+// Messages as frames: a header with everything but the bytes of large tensors, and segments with those. Small tensors
+// are packed together into the first segment ("inline"), so that an ordinary call is a header and at most one segment;
+// larger ones are sent from and received into their own memory, one segment per part.
+//
+// Header: magic and version (4 bytes), kind (1), body, tensor table, inline layout. All numbers are little endian,
+// lengths are checked against what is there before anything is allocated, and every byte must be used: trailing bytes,
+// unknown kinds and unknown flags are errors (kDataLoss).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "impl/base/status.h"
+#include "impl/tensor/packing.h"
+#include "impl/wire/messages.h"
+
+namespace gradferry {
+
+// What a peer may send; all finite. From the configuration's [limits].
+struct WireLimits {
+  uint64_t message_bytes = uint64_t{16} << 30;  // header and segments of one message
+  uint64_t header_bytes = uint64_t{16} << 20;
+  uint32_t tensors = 100000;  // per message
+  uint32_t values = 1000000;  // per message, nested ones included
+  uint32_t nesting = 16;      // of lists
+  uint32_t name_bytes = 255;
+  uint32_t error_chain = 16;  // links; longer chains are cut when sent
+};
+
+// Tensor parts of at most this many bytes are packed into the inline segment.
+inline constexpr uint64_t kInlineBytes = 16 * 1024;
+
+struct FrameSegment {
+  void* data = nullptr;
+  uint64_t length = 0;
+};
+
+struct EncodedFrame {
+  std::string header;
+  std::vector<FrameSegment> segments;
+  std::shared_ptr<void> owner;  // keeps the segments' memory
+};
+
+// record_grad[i] marks the i-th tensor of the table as requiring grad on the wire; empty: none does. Errors: a tensor
+// that cannot be packed (the error names the value), a DefaultValue, a limit exceeded (kResourceExhausted).
+Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>& record_grad,
+                                 const WireLimits& limits);
+
+struct DecodedMessage {
+  Message message;
+  std::vector<bool> requires_grad;  // per tensor of the table
+};
+
+// Decodes in two phases. New checks the whole header and the segments' lengths, allocates the tensors, and says where
+// the segments go; after they are filled, Finish gives the message.
+class FrameDecoder {
+ public:
+  static Result<std::unique_ptr<FrameDecoder>> New(std::string_view header, const std::vector<uint64_t>& lengths,
+                                                   const WireLimits& limits);
+  virtual ~FrameDecoder() = default;
+  // One per length; data is NULL where the length is 0.
+  virtual const std::vector<FrameSegment>& segments() const = 0;
+  virtual Result<DecodedMessage> Finish() = 0;  // once
+};
+
+}  // namespace gradferry

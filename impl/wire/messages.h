@@ -1,0 +1,146 @@
+// Every message that workers exchange, in one place. Plain structs: what they mean is the business of autograd, engine
+// and rpc; how they are written is codec.h's. Requests carry a call_id, unique for the connection that they travel on;
+// the answer (Reply or Ack) goes back on the same connection with the same call_id.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "impl/base/status.h"
+#include "impl/tensor/value.h"
+
+namespace gradferry {
+
+using WorkerId = int32_t;  // 0..32767
+inline constexpr WorkerId kMaxWorkerId = 32767;
+inline constexpr uint16_t kProtocolVersion = 1;
+
+// First on every connection, from the side that connected.
+struct Hello {
+  uint16_t protocol_min = kProtocolVersion;
+  uint16_t protocol_max = kProtocolVersion;
+  std::string group;
+  std::string name;
+  WorkerId id = 0;
+  uint64_t incarnation = 0;
+  WorkerId to = 0;  // whom the sender believes to have reached
+  std::string to_name;
+};
+
+// The answer: OK with the identity of the accepting side, or why not.
+struct HelloReply {
+  Status status;
+  uint16_t protocol = kProtocolVersion;
+  std::string name;
+  WorkerId id = 0;
+  uint64_t incarnation = 0;
+};
+
+// An orderly end: the sender closes its side; nothing else follows from it.
+struct Goodbye {
+  std::string reason;
+};
+
+enum class CallTarget : uint8_t { kHandler = 0, kOperator = 1 };
+
+// A call of a handler or of an operator.
+struct Call {
+  uint64_t call_id = 0;
+  int64_t time_left = 0;  // ns; INT64_MAX: no deadline
+  CallTarget target = CallTarget::kHandler;
+  bool record = true;  // grad mode of the caller
+  std::string name;
+  std::string overload;
+  ValueList arguments;
+};
+
+struct Reply {
+  uint64_t call_id = 0;
+  Status status;
+  ValueList results;  // empty unless OK
+};
+
+// Nobody waits for the reply to this call any more.
+struct Cancel {
+  uint64_t call_id = 0;
+};
+
+// Which context a call or reply belongs to, and the pair of send and recv function that it makes.
+struct AutogradMetadata {
+  int64_t context_id = 0;
+  int64_t message_id = 0;  // 0: no tensor of the message requires grad, there is no such pair
+};
+
+// A call or reply within a context. Tensors of `wrapped` that require grad are outputs of the receiver's recv function,
+// in table order (CollectTensors).
+struct RpcWithAutograd {
+  AutogradMetadata metadata;
+  std::variant<Call, Reply> wrapped;
+};
+
+// A pass, unique in the group: who started it, and its number there, which grows.
+struct PassId {
+  WorkerId initiator = 0;
+  uint64_t number = 0;
+  bool operator==(const PassId& other) const { return initiator == other.initiator && number == other.number; }
+  bool operator!=(const PassId& other) const { return !(*this == other); }
+};
+
+// The receiver's send functions with these ids will each get exactly one PropagateGradients from the sender in this
+// pass. Acknowledged when everything that it started is (Dijkstra-Scholten).
+struct MarkSendFunctions {
+  uint64_t call_id = 0;
+  int64_t context_id = 0;
+  PassId pass;
+  bool retain_graph = false;
+  std::vector<int64_t> message_ids;
+};
+
+// Marking has ended everywhere: send functions of this pass that are not marked get no gradient.
+struct MarkFinished {
+  int64_t context_id = 0;
+  PassId pass;
+};
+
+// The gradients for one send function: one per tensor that required grad, in table order; undefined ones stay undefined.
+struct PropagateGradients {
+  uint64_t call_id = 0;
+  int64_t context_id = 0;
+  PassId pass;
+  int64_t message_id = 0;
+  bool retain_graph = false;
+  std::vector<at::Tensor> gradients;
+};
+
+// The pass has failed somewhere; the receiver drops its part and tells those whom it sent something in it.
+struct AbortPass {
+  int64_t context_id = 0;
+  PassId pass;
+  Status status;
+};
+
+// The context was released; the receiver releases it and passes that on.
+struct CleanupAutogradContext {
+  uint64_t call_id = 0;
+  int64_t context_id = 0;
+};
+
+// The answer to MarkSendFunctions, PropagateGradients and CleanupAutogradContext.
+struct Ack {
+  uint64_t call_id = 0;
+  Status status;
+  std::vector<WorkerId> waiting;  // Mark only: workers that need a MarkFinished
+};
+
+using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, MarkSendFunctions,
+                             MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack>;
+
+// "Call", "MarkSendFunctions", ...
+const char* MessageName(const Message& message);
+
+// The tensors of a message in the order of its tensor table.
+std::vector<at::Tensor*> MessageTensors(Message& message);
+
+}  // namespace gradferry
