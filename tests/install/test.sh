@@ -1,0 +1,72 @@
+#!/bin/bash
+# Installs into a temporary folder, then builds and runs a C program outside the
+# repository against it, once by pkg-config and once by CMake, after moving the
+# tree. Run by `./dev test install`.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$here/../..
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# check NAME COMMAND...: one result line; what the command says only if it fails.
+check() {
+    local name="install.$1" said
+    shift
+    if said=$("$@" 2>&1); then
+        echo "PASSED $name"
+    else
+        echo "$said"
+        echo "FAILED $name: $(tail -n 1 <<<"$said")"
+        failed=1
+    fi
+}
+
+says_it_works() { [[ $("$@") == "gradferry works" ]]; }
+
+layout() {
+    local file
+    for file in include/gradferry/{gradferry,transport}.h bin/gradferry-demo \
+            lib/libgradferry.so lib/libgradferry.so.0 \
+            lib/gradferry/plugins/libgradferry_transport_{sim,tensorpipe}.so \
+            lib/pkgconfig/gradferry.pc lib/cmake/Gradferry/GradferryConfig{,Version}.cmake; do
+        [[ -e $prefix/$file ]] || { echo "$file is missing"; return 1; }
+    done
+    if grep -rl '@[A-Z_]*@' "$prefix/lib/pkgconfig" "$prefix/lib/cmake"; then
+        echo "a template was not filled in"
+        return 1
+    fi
+}
+
+by_pkg_config() (
+    set -e
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+    cp "$root/tests/consumer/use.c" "$work/pkg.c"
+    gcc -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/pkg.c" -o "$work/pkg" \
+        $(pkg-config --cflags --libs gradferry) -Wl,-rpath,"$(pkg-config --variable=libdir gradferry)"
+    says_it_works "$work/pkg"
+)
+
+by_cmake() (
+    set -e
+    mkdir -p "$work/cmake"
+    cp "$root/tests/consumer/use.c" "$here/CMakeLists.txt" "$work/cmake/"
+    cmake -S "$work/cmake" -B "$work/cmake/build" -DCMAKE_PREFIX_PATH="$prefix"
+    cmake --build "$work/cmake/build"
+    says_it_works "$work/cmake/build/use"
+)
+
+demo_runs() { env -u GRADFERRY_PLUGIN_PATH "$prefix/bin/gradferry-demo" --help; }
+
+"$root/dev" install "$work/first" || { echo "FAILED install.install: ./dev install failed"; exit 1; }
+echo "PASSED install.install"
+# Nothing may depend on the place it was installed to.
+prefix=$work/moved
+mv "$work/first" "$prefix"
+
+check layout layout
+check pkg_config by_pkg_config
+check cmake by_cmake
+check demo demo_runs
+exit $failed
