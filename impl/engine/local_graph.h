@@ -1,0 +1,86 @@
+// One pass over this worker's part of the graph: which nodes the pass reaches, how many contributions each of them still
+// waits for, and running them. It knows nothing of messages; the pass (pass.h) tells it what is live and takes what
+// flows out of recv functions.
+//
+// Exactness. Start() makes an entry (the roots, or a send function that was marked) live and walks from it: every edge
+// walked is one contribution that will come. A node runs when all of those have come, unless a send function that may
+// still turn out live could reach it (Potential()): then it is held back until that is known. So a node runs once, with
+// everything, and where nothing is uncertain nothing waits.
+//
+// Not thread safe: the pass runs it on one thread at a time. No recursion anywhere: graphs may be long.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "impl/autograd/functions.h"
+#include "impl/base/status.h"
+#include "impl/engine/input_buffer.h"
+
+namespace gradferry {
+
+class LocalGraph {
+ public:
+  struct Sinks {
+    // The gradients for a recv function's outputs; undefined ones stay undefined.
+    std::function<Status(RecvRpcBackward& recv, variable_list gradients)> recv;
+    // A gradient for a leaf.
+    std::function<void(const at::Tensor& variable, at::Tensor gradient)> leaf;
+  };
+
+  LocalGraph(bool retain_graph, Sinks sinks) : retain_graph_(retain_graph), sinks_(std::move(sinks)) {}
+
+  // Edges from which gradients will come, exactly once per valid edge. Returns the recv functions that are reached for
+  // the first time: each will be handed to Sinks::recv once.
+  std::vector<RecvRpcBackward*> Start(const edge_list& edges);
+  // The gradients for edges given to Start before, index by index. A gradient that does not fit its edge is an error.
+  Status Deliver(const edge_list& edges, variable_list gradients);
+
+  // The entries that may or may not become live: nodes that they reach are held back. Replaces what was set before.
+  void SetPotential(std::vector<NodePtr> potential);
+
+  // Whether some node can run now. May look at the whole graph when there are potential entries.
+  bool HasReady();
+  // Runs one node; HasReady() was true. An error names the node.
+  Status RunOne();
+  // Nodes that have all their contributions but are held back.
+  bool HasHeldBack() const { return !held_back_.empty(); }
+  size_t nodes_run() const { return nodes_run_; }
+
+ private:
+  struct NodeState {
+    NodePtr node;  // keeps it alive
+    int64_t missing = 0;  // contributions that have not come yet
+    bool ran = false;
+    InputBuffer buffer;
+  };
+  struct Ready {
+    uint64_t priority;
+    Node* node;
+    bool operator<(const Ready& other) const { return priority < other.priority; }
+  };
+
+  void Contribute(const torch::autograd::Edge& edge, at::Tensor gradient);
+  void PushReady(Node* node);
+  // The top of ready_ that may run, after moving held-back nodes aside; null when there is none.
+  Node* PeekReady();
+  bool IsHeldBack(Node* node);
+  Status Run(NodeState& state);
+
+  const bool retain_graph_;
+  const Sinks sinks_;
+  std::unordered_map<Node*, NodeState> states_;
+  std::vector<Ready> ready_;  // a heap; entries may be stale (ran, or missing again)
+  std::vector<Node*> held_back_;
+  std::vector<NodePtr> potential_;
+  bool potential_reach_valid_ = true;
+  std::unordered_set<Node*> potential_reach_;  // nodes that potential_ leads to
+  size_t nodes_run_ = 0;
+};
+
+}  // namespace gradferry

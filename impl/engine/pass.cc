@@ -1,0 +1,384 @@
+// See pass.h.
+#include "impl/engine/pass.h"
+
+#include <utility>
+
+namespace gradferry {
+namespace {
+
+// How long one task of a pass keeps a thread of the pool before others get a turn.
+constexpr std::chrono::milliseconds kSlice{5};
+
+Ack Answer(Status status = OkStatus()) {
+  Ack ack;
+  ack.status = std::move(status);
+  return ack;
+}
+
+}  // namespace
+
+Pass::Pass(PassId id, bool retain_graph, std::shared_ptr<DistAutogradContext> context, EnginePeers* peers,
+           PassOwner* owner, std::function<void(Status)> ended)
+    : id_(id),
+      retain_graph_(retain_graph),
+      initiator_(id.initiator == peers->self()),
+      context_(std::move(context)),
+      peers_(peers),
+      owner_(owner),
+      ended_(std::move(ended)),
+      began_(peers->clock().Now()) {
+  LocalGraph::Sinks sinks;
+  sinks.recv = [this](RecvRpcBackward& recv, variable_list gradients) {
+    return OnRecvFunction(recv, std::move(gradients));
+  };
+  sinks.leaf = [this](const at::Tensor& variable, at::Tensor gradient) {
+    context_->AccumulateGradient(variable, std::move(gradient));
+  };
+  graph_.emplace(retain_graph, std::move(sinks));
+  for (auto& send : context_->SendFunctions()) {
+    const int64_t message_id = send->message_id();
+    sends_[message_id].send = std::move(send);
+  }
+}
+
+Pass::~Pass() {
+  // Replies that are still owed, if the worker went away under the pass: nobody may wait for ever.
+  for (Event& event : inbox_) {
+    if (auto* mark = std::get_if<MarkEvent>(&event)) mark->reply(Answer(Status(Code::kClosed, "the worker was closed")));
+    if (auto* gradients = std::get_if<GradientsEvent>(&event)) {
+      gradients->reply(Answer(Status(Code::kClosed, "the worker was closed")));
+    }
+  }
+}
+
+// ---- Inbox -----------------------------------------------------------------------------------------------------
+
+bool Pass::HasEvents() {
+  std::lock_guard lock(mutex_);
+  return !inbox_.empty();
+}
+
+void Pass::SetDeadline(int64_t deadline) {
+  if (deadline == kNever) return;
+  deadline_timer_ = peers_->clock().Schedule(deadline, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Enqueue(DeadlineEvent{});
+  });
+}
+
+void Pass::Begin(PassRoots roots) { Enqueue(std::move(roots)); }
+void Pass::OnMark(WorkerId from, std::vector<int64_t> message_ids, ReplyCallback reply) {
+  Enqueue(MarkEvent{from, std::move(message_ids), std::move(reply)});
+}
+void Pass::OnMarkFinished() { Enqueue(MarkFinishedEvent{}); }
+void Pass::OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply) {
+  Enqueue(GradientsEvent{from, message_id, std::move(gradients), std::move(reply)});
+}
+void Pass::Fail(Status status) { Enqueue(FailEvent{std::move(status)}); }
+
+void Pass::Enqueue(Event event) {
+  {
+    std::lock_guard lock(mutex_);
+    inbox_.push_back(std::move(event));
+    if (scheduled_) return;
+    scheduled_ = true;
+  }
+  peers_->Post([self = shared_from_this()] { self->RunTask(); });
+}
+
+void Pass::RunTask() {
+  try {
+    RunSlice();
+  } catch (...) {  // out of memory, in all likelihood; the inbox stays scheduled until the next slice
+    FailNow(Here(StatusFromCurrentException()));
+    peers_->Post([self = shared_from_this()] { self->RunTask(); });
+  }
+}
+
+void Pass::RunSlice() {
+  const auto slice_end = std::chrono::steady_clock::now() + kSlice;
+  for (;;) {
+    const bool handled = HandleEvents();
+    if (!over_ && graph_->HasReady()) {
+      if (Status status = graph_->RunOne(); !status.ok()) FailNow(Here(status));
+      if (std::chrono::steady_clock::now() < slice_end) continue;
+      peers_->Post([self = shared_from_this()] { self->RunTask(); });
+      return;
+    }
+    if (handled) continue;
+    if (!over_) {
+      SettleRun();
+      EndIfDone();
+    }
+    std::lock_guard lock(mutex_);
+    if (!inbox_.empty()) continue;
+    scheduled_ = false;
+    return;
+  }
+}
+
+bool Pass::HandleEvents() {
+  std::deque<Event> events;
+  {
+    std::lock_guard lock(mutex_);
+    events.swap(inbox_);
+  }
+  for (Event& event : events) {
+    std::visit([this](auto& e) { Handle(e); }, event);
+  }
+  return !events.empty();
+}
+
+// ---- Events ----------------------------------------------------------------------------------------------------
+
+void Pass::Handle(PassRoots& roots) {
+  if (over_) return;
+  marks_.root = true;
+  run_.root = true;
+  const auto reached = graph_->Start(roots.edges);
+  UpdatePotential();
+  SendMarks(reached);
+  if (Status status = graph_->Deliver(roots.edges, std::move(roots.gradients)); !status.ok()) {
+    return FailNow(Here(status));
+  }
+  SettleMarks();
+}
+
+void Pass::Handle(MarkEvent& event) {
+  if (over_) return event.reply(Answer(*over_));
+  std::vector<RecvRpcBackward*> reached;
+  for (int64_t message_id : event.message_ids) {
+    auto it = sends_.find(message_id);
+    if (it == sends_.end()) {
+      const Status status = FailedPrecondition(
+          StrCat("context ", context_->id(), " has no send function ", message_id, " on worker ",
+                 peers_->NameOf(peers_->self()),
+                 ": an earlier pass without retain_graph has used it up, or the context was released"));
+      event.reply(Answer(status));
+      return FailNow(Here(status));
+    }
+    if (std::exchange(it->second.marked, true)) continue;  // a duplicate changes nothing
+    ++marked_;
+    const auto more = graph_->Start(it->second.send->next_edges());
+    reached.insert(reached.end(), more.begin(), more.end());
+  }
+  UpdatePotential();
+  const bool engages = !marks_.engaged();
+  SendMarks(reached);
+  if (engages) {
+    marks_.parent = std::move(event.reply);
+  } else {
+    event.reply(Answer());
+  }
+  SettleMarks();
+}
+
+void Pass::Handle(GradientsEvent& event) {
+  if (over_) return event.reply(Answer(*over_));
+  auto it = sends_.find(event.message_id);
+  Status status;
+  if (it == sends_.end() || !it->second.marked) {
+    status = FailedPrecondition(StrCat("gradients came for send function ", event.message_id, " of context ",
+                                       context_->id(), ", which was not marked in this pass"));
+  } else if (it->second.received) {
+    status = FailedPrecondition(StrCat("gradients came twice for send function ", event.message_id, " of context ",
+                                       context_->id()));
+  } else if (event.gradients.size() != it->second.send->next_edges().size()) {
+    status = InvalidArgument(StrCat(event.gradients.size(), " gradients came for send function ", event.message_id,
+                                    " of context ", context_->id(), ", which has ",
+                                    it->second.send->next_edges().size(), " tensors"));
+  }
+  if (status.ok()) {
+    it->second.received = true;
+    ++received_;
+    SendRpcBackward& send = *it->second.send;
+    try {
+      variable_list inputs = RunPreHooks(send, {});
+      send.SetGradients(std::move(event.gradients));
+      variable_list gradients = RunPostHooks(send, send.apply(std::move(inputs)), {});
+      status = graph_->Deliver(send.next_edges(), std::move(gradients));
+    } catch (...) {
+      status = StatusFromCurrentException();
+    }
+  }
+  if (!status.ok()) {
+    status = Here(status.WithPeer(peers_->NameOf(event.from)).WithOperation("SendRpcBackward"));
+    event.reply(Answer(status));
+    return FailNow(status);
+  }
+  if (run_.engaged()) {
+    event.reply(Answer());
+  } else {
+    run_.parent = std::move(event.reply);
+  }
+}
+
+void Pass::Handle(AckEvent& event) {
+  Wave& wave = event.mark ? marks_ : run_;
+  --wave.deficit;
+  if (--unanswered_[event.from] == 0) unanswered_.erase(event.from);
+  if (over_) return;
+  const Status& status = event.ack.ok() ? event.ack->status : event.ack.status();
+  if (!status.ok()) return FailNow(status.WithPeer(peers_->NameOf(event.from)));
+  if (event.mark) {
+    waiting_.insert(event.ack->waiting.begin(), event.ack->waiting.end());
+    SettleMarks();
+  }
+}
+
+void Pass::Handle(MarkFinishedEvent&) {
+  if (over_) return;
+  marking_finished_ = true;
+  UpdatePotential();
+}
+
+void Pass::Handle(DeadlineEvent&) {
+  if (over_) return;
+  const std::string message = StrCat("the pass did not end before its deadline; it waits for ", WaitsFor());
+  FailNow(Here(Status(Code::kDeadlineExceeded, message))
+              .WithOperation("backward")
+              .WithElapsed(peers_->clock().Now() - began_));
+}
+
+void Pass::Handle(FailEvent& event) { FailNow(event.status); }
+
+// ---- Marking and running ---------------------------------------------------------------------------------------
+
+void Pass::SendMarks(const std::vector<RecvRpcBackward*>& reached) {
+  std::map<WorkerId, std::vector<int64_t>> by_peer;
+  for (const RecvRpcBackward* recv : reached) by_peer[recv->from()].push_back(recv->message_id());
+  for (auto& [peer, message_ids] : by_peer) {
+    MarkSendFunctions mark;
+    mark.context_id = context_->id();
+    mark.pass = id_;
+    mark.retain_graph = retain_graph_;
+    mark.message_ids = std::move(message_ids);
+    SendTo(peer, /*mark=*/true, std::move(mark));
+  }
+}
+
+Status Pass::OnRecvFunction(RecvRpcBackward& recv, variable_list gradients) {
+  PropagateGradients message;
+  message.context_id = context_->id();
+  message.pass = id_;
+  message.message_id = recv.message_id();
+  message.retain_graph = retain_graph_;
+  message.gradients = std::move(gradients);
+  SendTo(recv.from(), /*mark=*/false, std::move(message));
+  return OkStatus();
+}
+
+void Pass::SendTo(WorkerId to, bool mark, Message message) {
+  ++(mark ? marks_ : run_).deficit;
+  ++unanswered_[to];
+  contacted_.insert(to);
+  peers_->Send(to, std::move(message), [self = shared_from_this(), mark, to](Result<Ack> ack) {
+    self->Enqueue(AckEvent{mark, to, std::move(ack)});
+  });
+}
+
+bool Pass::HasUnmarked() const { return !marking_finished_ && marked_ < sends_.size(); }
+
+void Pass::UpdatePotential() {
+  std::vector<NodePtr> potential;
+  if (HasUnmarked()) {
+    for (const auto& [id, state] : sends_) {
+      if (!state.marked) potential.push_back(state.send);
+    }
+  }
+  graph_->SetPotential(std::move(potential));
+}
+
+void Pass::SettleMarks() {
+  if (over_ || marks_.deficit != 0 || !marks_.engaged()) return;
+  if (!marks_.root) {
+    Ack ack = Answer();
+    if (HasUnmarked()) waiting_.insert(peers_->self());
+    ack.waiting.assign(waiting_.begin(), waiting_.end());
+    waiting_.clear();
+    std::exchange(marks_.parent, nullptr)(std::move(ack));
+    return;
+  }
+  if (marking_finished_) return;
+  marking_finished_ = true;
+  UpdatePotential();
+  for (WorkerId worker : std::exchange(waiting_, {})) {
+    if (worker == peers_->self()) continue;
+    contacted_.insert(worker);
+    peers_->Send(worker, MarkFinished{context_->id(), id_}, nullptr);
+  }
+}
+
+void Pass::SettleRun() {
+  if (run_.deficit != 0 || run_.parent == nullptr || graph_->HasHeldBack()) return;
+  std::exchange(run_.parent, nullptr)(Answer());
+}
+
+void Pass::EndIfDone() {
+  if (run_.deficit != 0 || marks_.deficit != 0 || graph_->HasHeldBack()) return;
+  if (initiator_) {
+    if (!run_.root || !marking_finished_) return;
+    if (received_ != marked_) {
+      return FailNow(Internal(StrCat("the pass came to rest while ", marked_ - received_,
+                                     " send functions of worker ", peers_->NameOf(id_.initiator),
+                                     " still wait for gradients")));
+    }
+  } else if (marks_.engaged() || run_.engaged() || received_ != marked_) {
+    return;
+  }
+  if (!retain_graph_) {
+    std::vector<int64_t> used;
+    for (const auto& [id, state] : sends_) {
+      if (state.received) used.push_back(id);
+    }
+    context_->RemoveSendFunctions(used);
+  }
+  End(OkStatus());
+}
+
+// ---- The end ---------------------------------------------------------------------------------------------------
+
+Status Pass::Here(const Status& status) const {
+  return status.WithDomain("autograd").WithWorker(peers_->NameOf(peers_->self()));
+}
+
+void Pass::FailNow(const Status& status) {
+  if (over_) return;
+  over_ = status;
+  for (Wave* wave : {&marks_, &run_}) {
+    if (wave->parent) std::exchange(wave->parent, nullptr)(Answer(status));
+  }
+  for (WorkerId worker : contacted_) {
+    if (worker == peers_->self()) continue;
+    peers_->Send(worker, AbortPass{context_->id(), id_, status}, nullptr);
+  }
+  End(status);
+}
+
+void Pass::End(const Status& status) {
+  if (!owner_->Retire(*this, status)) return;
+  over_ = status.ok() ? FailedPrecondition("the pass has ended") : status;
+  if (deadline_timer_ != 0) peers_->clock().Cancel(deadline_timer_);
+  // The graph's memory is freed here, not when the last Ack has come: the sinks hold nothing but this.
+  LocalGraph::Sinks none;
+  graph_.emplace(retain_graph_, std::move(none));
+  sends_.clear();
+  if (auto ended = std::exchange(ended_, nullptr)) ended(status);
+}
+
+std::string Pass::WaitsFor() const {
+  std::string text;
+  auto add = [&text](const std::string& item) { text += (text.empty() ? "" : ", ") + item; };
+  for (const auto& [worker, count] : unanswered_) {
+    add(StrCat("worker ", peers_->NameOf(worker), " (", count, " unanswered)"));
+  }
+  size_t listed = 0;
+  for (const auto& [id, state] : sends_) {
+    if (!state.marked || state.received) continue;
+    if (++listed > 5) continue;
+    add(StrCat("gradients from worker ", peers_->NameOf(state.send->to()), " for send function ", id));
+  }
+  if (listed > 5) add(StrCat("and ", listed - 5, " more"));
+  return text.empty() ? "its own nodes" : text;
+}
+
+}  // namespace gradferry
