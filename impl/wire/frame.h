@@ -2,9 +2,10 @@
 // are packed together into the first segment ("inline"), so that an ordinary call is a header and at most one segment;
 // larger ones are sent from and received into their own memory, one segment per part.
 //
-// Header: magic and version (4 bytes), kind (1), body, tensor table, inline layout. All numbers are little endian,
-// lengths are checked against what is there before anything is allocated, and every byte must be used: trailing bytes,
-// unknown kinds and unknown flags are errors (kDataLoss).
+// Header: magic and version (4 bytes), kind (1), body; a tensor's description stands where the tensor does, so that the
+// message's tensor table is the descriptions in the order of the body. All numbers are little endian, lengths are checked
+// against what is there before anything is allocated, and every byte must be used: trailing bytes, unknown kinds and
+// unknown flags are errors (kDataLoss). docs/protocol.md says it byte by byte.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,13 @@ struct WireLimits {
   uint64_t header_bytes = uint64_t{16} << 20;
   uint32_t tensors = 100000;  // per message
   uint32_t values = 1000000;  // per message, nested ones included
-  uint32_t nesting = 16;      // of lists
+  uint32_t nesting = 16;      // of lists; 64 at most
   uint32_t name_bytes = 255;
-  uint32_t error_chain = 16;  // links; longer chains are cut when sent
+  uint32_t error_chain = 16;  // links, 1 to 255; longer chains lose what is before the root cause when sent
 };
 
-// Tensor parts of at most this many bytes are packed into the inline segment.
+// Tensor parts of at most this many bytes are packed into the inline segment. Part of the protocol: the receiver knows
+// by it which parts to expect there.
 inline constexpr uint64_t kInlineBytes = 16 * 1024;
 
 struct FrameSegment {
@@ -45,7 +47,9 @@ struct EncodedFrame {
 };
 
 // record_grad[i] marks the i-th tensor of the table as requiring grad on the wire; empty: none does. Errors: a tensor
-// that cannot be packed (the error names the value), a DefaultValue, a limit exceeded (kResourceExhausted).
+// that cannot be packed (the error names the value), a DefaultValue, a string or name that is not UTF-8
+// (kInvalidArgument), a limit exceeded (kResourceExhausted). Segments may lie in the tensors' own memory: they must not
+// be written to until the frame is sent.
 Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>& record_grad,
                                  const WireLimits& limits);
 
