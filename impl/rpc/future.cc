@@ -1,0 +1,75 @@
+// See future.h.
+#include "impl/rpc/future.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "impl/base/clock.h"
+
+namespace gradferry {
+
+bool Future::Complete(Outcome outcome) {
+  std::function<void(const Outcome&)> when_done;
+  std::function<void()> cancel;  // destroyed after the lock
+  {
+    std::lock_guard lock(mutex_);
+    if (outcome_) return false;
+    outcome_.emplace(std::move(outcome));
+    when_done = std::exchange(when_done_, nullptr);
+    cancel = std::exchange(cancel_, nullptr);
+  }
+  done_.notify_all();
+  if (when_done) when_done(*outcome_);
+  return true;
+}
+
+bool Future::done() const {
+  std::lock_guard lock(mutex_);
+  return outcome_.has_value();
+}
+
+bool Future::Wait(int64_t timeout) const {
+  std::unique_lock lock(mutex_);
+  auto ready = [this] { return outcome_.has_value(); };
+  if (timeout == kNever) {
+    done_.wait(lock, ready);
+    return true;
+  }
+  // A year is for ever, and does not overflow the condition variable's time.
+  constexpr int64_t kYear = int64_t{365} * 24 * 3600 * 1000000000;
+  return done_.wait_for(lock, std::chrono::nanoseconds(std::min(timeout, kYear)), ready);
+}
+
+const Future::Outcome& Future::outcome() const {
+  std::lock_guard lock(mutex_);
+  return *outcome_;
+}
+
+void Future::WhenDone(std::function<void(const Outcome&)> fn) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!outcome_) {
+      when_done_ = std::move(fn);
+      return;
+    }
+  }
+  fn(*outcome_);
+}
+
+void Future::SetCancel(std::function<void()> fn) {
+  std::lock_guard lock(mutex_);
+  if (!outcome_) cancel_ = std::move(fn);
+}
+
+void Future::Cancel() {
+  std::function<void()> cancel;
+  {
+    std::lock_guard lock(mutex_);
+    cancel = std::exchange(cancel_, nullptr);
+  }
+  Complete(Status(Code::kCancelled, "the call was cancelled by its caller"));
+  if (cancel) cancel();
+}
+
+}  // namespace gradferry

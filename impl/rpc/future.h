@@ -1,0 +1,43 @@
+// The outcome of an asynchronous call: completed exactly once, by whoever comes first. Any thread.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "impl/base/status.h"
+#include "impl/tensor/value.h"
+
+namespace gradferry {
+
+class Future {
+ public:
+  using Outcome = Result<ValueList>;
+
+  // False when it was complete already; then `outcome` is dropped.
+  bool Complete(Outcome outcome);
+
+  bool done() const;
+  // Waits at most `timeout` ns of real time (kNever: for ever); whether it is done.
+  bool Wait(int64_t timeout) const;
+  // done() must be true. Values are shared, not moved out: it may be asked again.
+  const Outcome& outcome() const;
+
+  // Called once when it completes (at once if it has), on the completing thread; must be short. At most one.
+  void WhenDone(std::function<void(const Outcome&)> fn);
+
+  // What Cancel does besides completing with kCancelled. Dropped at completion.
+  void SetCancel(std::function<void()> fn);
+  void Cancel();
+
+ private:
+  mutable std::mutex mutex_;  // guards the rest; a leaf lock
+  mutable std::condition_variable done_;
+  std::optional<Outcome> outcome_;  // never changed once set
+  std::function<void(const Outcome&)> when_done_;
+  std::function<void()> cancel_;
+};
+
+}  // namespace gradferry

@@ -1,0 +1,128 @@
+// One connection with what workers say over it: frames to messages and back. ClientLink is the side that connected: it
+// introduces itself, sends requests and gets their answers. ServerLink is the side that accepted: it checks the
+// introduction, gets requests and answers them. Between two workers there are up to two connections, one for the
+// requests of each; a worker that calls itself has both ends of one.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "impl/base/clock.h"
+#include "impl/base/live.h"
+#include "impl/transport/transport.h"
+#include "impl/wire/frame.h"
+
+namespace gradferry {
+
+// Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
+class Link : public ConnectionEvents {
+ public:
+  explicit Link(const WireLimits* limits) : limits_(limits) {}
+
+  Status OnDescriptor(std::string_view header, std::vector<Segment>& segments) final;
+  void OnFrame(Status status) final;
+  void OnClosed(Status status) final;
+
+  // Any thread.
+  Status SendMessage(const Message& message, const std::vector<bool>& record_grad = {});
+  Status SendFrame(EncodedFrame frame);
+  void CloseConnection();
+
+ protected:
+  // A message has arrived whole. An error closes the connection and becomes the reason that Closed gets.
+  virtual Status OnMessage(DecodedMessage message) = 0;
+  // Whether a frame may bring segments already; before the introduction it may not.
+  virtual bool Introduced() const = 0;
+  // The connection has ended; the last call.
+  virtual void Closed(Status status) = 0;
+
+  void SetConnection(std::shared_ptr<Connection> connection);
+  const WireLimits& limits() const { return *limits_; }
+
+ private:
+  const WireLimits* const limits_;  // the worker's, which outlives its links
+
+  // Touched by the transport's events only, which come one at a time.
+  std::unique_ptr<FrameDecoder> decoder_;
+  Status reason_;
+
+  std::mutex connection_mutex_;  // guards connection_; a leaf lock
+  std::shared_ptr<Connection> connection_;
+};
+
+// How an answer came: the message that carried it, or why none did.
+using AnswerCallback = std::function<void(Result<DecodedMessage>)>;
+
+// A request on its way out. The message's call_id is set by the link.
+struct OutRequest {
+  Message message;
+  std::vector<bool> record_grad;
+  int64_t deadline = kNever;  // on the worker's clock
+  std::string operation;      // for errors
+  bool cancel_on_deadline = false;  // a Call: tell the callee
+};
+
+class ClientLink final : public Link, public std::enable_shared_from_this<ClientLink> {
+ public:
+  // Who is on the other side, for errors; and what happens when the introduction is over or the connection has ended.
+  struct Owner {
+    std::string peer_name;
+    Clock* clock = nullptr;
+    uint64_t max_requests = 0;
+    std::function<Status(const HelloReply&)> introduced;
+    std::function<void(ClientLink*, const Status&)> closed;
+  };
+
+  ClientLink(const WireLimits* limits, Owner owner) : Link(limits), owner_(std::move(owner)) {}
+
+  // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.
+  Status Begin(std::shared_ptr<Connection> connection, const Hello& hello);
+
+  // Sends a request; `done` is called once, on a thread of the transport or the clock, unless this returns an error.
+  // The call_id is for Abandon.
+  Result<uint64_t> Request(OutRequest request, AnswerCallback done);
+  // A message without an answer.
+  Status Notify(const Message& message);
+  // Forgets a request: its `done` is not called any more; whether it was still there. With tell the callee hears of it.
+  bool Abandon(uint64_t call_id, bool tell);
+  void SayGoodbye(const std::string& reason);
+
+ protected:
+  Status OnMessage(DecodedMessage message) override;
+  bool Introduced() const override { return introduced_; }
+  void Closed(Status status) override;
+
+ private:
+  struct Pending {
+    AnswerCallback done;
+    std::string operation;
+    int64_t began = 0;
+    TimerId timer = 0;
+    bool cancel_on_deadline = false;
+    Live<LiveKind::kCalls> live;
+  };
+
+  Status SendOrQueue(EncodedFrame frame);
+  // Takes a pending request out; null when it is gone.
+  std::unique_ptr<Pending> Take(uint64_t call_id);
+  void OnDeadline(uint64_t call_id);
+  Status Answer(uint64_t call_id, DecodedMessage message);
+
+  const Owner owner_;
+  std::atomic<bool> introduced_{false};
+  std::atomic<uint64_t> next_call_id_{1};
+  // Guards the rest. Held while queued frames go to the transport, which never calls back on our stack (GF-TRN-02).
+  std::mutex mutex_;
+  bool ready_ = false;
+  bool closed_ = false;
+  Status closed_status_;
+  std::vector<EncodedFrame> queued_;
+  std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending_;
+};
+
+}  // namespace gradferry
