@@ -12,6 +12,7 @@
 #include "impl/base/config.h"
 #include "impl/base/status.h"
 #include "impl/tensor/operators.h"
+#include "impl/tensor/optimizer.h"
 #include "impl/tensor/value.h"
 
 namespace gradferry {
@@ -42,6 +43,10 @@ struct ConfigObject {
   Config config;
 };
 
+struct OptimizerObject {
+  std::unique_ptr<Optimizer> optimizer;
+};
+
 template <>
 struct HandleTraits<gf_error> {
   using Object = ErrorObject;
@@ -66,6 +71,11 @@ template <>
 struct HandleTraits<gf_config> {
   using Object = ConfigObject;
   static constexpr LiveKind kKind = LiveKind::kConfigs;
+};
+template <>
+struct HandleTraits<gf_optimizer> {
+  using Object = OptimizerObject;
+  static constexpr LiveKind kKind = LiveKind::kOptimizers;
 };
 
 }  // namespace gradferry
