@@ -1,0 +1,108 @@
+// See options.h.
+#include "impl/rpc/options.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "impl/wire/messages.h"
+
+namespace gradferry {
+namespace {
+
+Result<int64_t> IntegerFromEnvironment(const char* variable) {
+  const char* text = std::getenv(variable);
+  if (text == nullptr || *text == '\0') {
+    return FailedPrecondition(StrCat("group.rendezvous is \"env\" but the variable ", variable, " is not set"));
+  }
+  char* end = nullptr;
+  const long long value = std::strtoll(text, &end, 10);
+  if (*end != '\0') return InvalidArgument(StrCat("the variable ", variable, " is \"", text, "\", not a number"));
+  return value;
+}
+
+Status ReadTorchrunVariables(WorkerOptions& options) {
+  if (options.rank < 0) {
+    GF_ASSIGN_OR_RETURN(options.rank, IntegerFromEnvironment("RANK"));
+  }
+  if (options.world_size < 0) {
+    GF_ASSIGN_OR_RETURN(options.world_size, IntegerFromEnvironment("WORLD_SIZE"));
+  }
+  GF_ASSIGN_OR_RETURN(const int64_t port, IntegerFromEnvironment("MASTER_PORT"));
+  const char* address = std::getenv("MASTER_ADDR");
+  if (address == nullptr || *address == '\0') {
+    return FailedPrecondition("group.rendezvous is \"env\" but the variable MASTER_ADDR is not set");
+  }
+  options.rendezvous = StrCat("tcp://", address, ":", port);
+  return OkStatus();
+}
+
+bool IsWorkerName(const std::string& name) {
+  auto legal = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == ':' || c == '.' || c == '-'; };
+  return !name.empty() && name.size() <= 127 && std::all_of(name.begin(), name.end(), legal);
+}
+
+}  // namespace
+
+Status CheckWorker(const std::string& name, int64_t id) {
+  if (!IsWorkerName(name)) {
+    return InvalidArgument(StrCat("\"", name, "\" is no name for a worker: 1 to 127 of [A-Za-z0-9_:.-] are"));
+  }
+  if (id < 0 || id > kMaxWorkerId) {
+    return InvalidArgument(StrCat("the id ", id, " of worker ", name, " is not within 0 to ", kMaxWorkerId));
+  }
+  return OkStatus();
+}
+
+Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
+  WorkerOptions o;
+  o.name = config.GetString("worker.name");
+  o.id = config.GetInt("worker.id");
+  o.threads = static_cast<int>(config.GetInt("worker.threads"));
+  o.listen = config.GetString("worker.listen");
+  o.group = config.GetString("group.name");
+  o.peers = config.GetPeers();
+  o.rendezvous = config.GetString("group.rendezvous");
+  o.rank = config.GetInt("group.rank");
+  o.world_size = config.GetInt("group.world_size");
+  o.join_timeout = config.GetDuration("group.join_timeout");
+  o.transport = config.GetString("transport.name");
+  o.transport_options = config.GetSection(StrCat("transport.", o.transport));
+  o.plugins.explicit_path = config.GetString("transport.plugin");
+  o.plugins.folders = config.GetStrings("transport.plugin_path");
+  o.call_timeout = config.GetDuration("call.timeout");
+  o.backward_timeout = config.GetDuration("backward.timeout");
+  if (config.IsSet("security.operators")) {
+    o.operators = config.GetStrings("security.operators");
+  } else {
+    o.operators = {"default"};
+  }
+  const auto extra = config.GetStrings("security.operators_extra");
+  o.operators.insert(o.operators.end(), extra.begin(), extra.end());
+  o.limits.message_bytes = config.GetInt("limits.message_bytes");
+  o.limits.header_bytes = config.GetInt("limits.header_bytes");
+  o.limits.tensors = config.GetInt("limits.tensors");
+  o.limits.values = config.GetInt("limits.values");
+  o.limits.nesting = config.GetInt("limits.nesting");
+  o.calls_per_peer = config.GetInt("limits.calls_per_peer");
+  o.requests = config.GetInt("limits.requests");
+
+  if (o.rendezvous == "env") GF_RETURN_IF_ERROR(ReadTorchrunVariables(o));
+  if (o.id < 0) o.id = o.rank;
+  if (o.name.empty() && o.rank >= 0) o.name = StrCat("worker", o.rank);
+  for (const ConfigPeer& peer : o.peers) {
+    if (o.id < 0 && peer.name == o.name) o.id = peer.id;
+  }
+  if (o.name.empty()) return InvalidArgument("worker.name is not set");
+  if (o.id < 0) {
+    return InvalidArgument(StrCat("worker.id is not set, and neither group.rank nor an entry of group.peers gives an id to ",
+                                  o.name));
+  }
+  GF_RETURN_IF_ERROR(CheckWorker(o.name, o.id));
+  if (!o.rendezvous.empty() && (o.world_size < 1 || o.rank < 0 || o.rank >= o.world_size)) {
+    return InvalidArgument(StrCat("group.rendezvous needs group.world_size of at least 1 and group.rank below it, got ",
+                                  o.world_size, " and ", o.rank));
+  }
+  return o;
+}
+
+}  // namespace gradferry

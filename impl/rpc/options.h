@@ -1,0 +1,46 @@
+// What a worker needs of its configuration, read and checked once.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "impl/base/config.h"
+#include "impl/base/status.h"
+#include "impl/transport/transport.h"
+#include "impl/wire/frame.h"
+
+namespace gradferry {
+
+struct WorkerOptions {
+  std::string name;
+  int64_t id = -1;
+  int threads = 1;
+  std::string listen;
+
+  std::string group;
+  std::vector<ConfigPeer> peers;
+  std::string rendezvous;
+  int64_t rank = -1;
+  int64_t world_size = -1;
+  int64_t join_timeout = 0;  // ns
+
+  std::string transport;
+  std::string transport_options;  // JSON
+  PluginSearch plugins;
+
+  int64_t call_timeout = 0;      // ns; kNever: none
+  int64_t backward_timeout = 0;  // ns; kNever: none
+  std::vector<std::string> operators;
+  WireLimits limits;
+  uint64_t calls_per_peer = 0;
+  uint64_t requests = 0;
+};
+
+// Whether a member may be called so, else why not.
+Status CheckWorker(const std::string& name, int64_t id);
+
+// Fills in what follows from other settings: the id from the position of the name among the peers, the name from the
+// rank, rank and world size from torchrun's variables with rendezvous = "env".
+Result<WorkerOptions> ReadWorkerOptions(const Config& config);
+
+}  // namespace gradferry
