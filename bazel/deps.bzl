@@ -29,7 +29,10 @@ def gradferry_dependencies():
         # libtorch.so holds no code on a CPU-only build, yet in a CUDA build it is
         # what pulls the CUDA backend in.
         libs = ["torch", "torch_cpu", "c10"],
-        version_header = "torch/csrc/api/include/torch/version.h",
+        version_headers = [
+            "torch/headeronly/version.h",
+            "torch/csrc/api/include/torch/version.h",
+        ],
     )
     _maybe(
         system_library,
@@ -105,4 +108,15 @@ def gradferry_dependencies():
         places = ["/usr/share/bazel/tools/skylib"],
         apt_package = "bazel-skylib",
     )
+
+    # Only Bazel 7 asks for these three; with it they come as its dependencies.
+    for language in ["license", "proto", "python"]:
+        _maybe(
+            debian_bazel_package,
+            name = "rules_" + language,
+            env = "GRADFERRY_RULES_" + language.upper(),
+            places = ["/usr/share/bazel/rules/" + language],
+            apt_package = "bazel-rules-" + language,
+        )
+
     _maybe(coverage_tools_stub, name = "remote_coverage_tools")

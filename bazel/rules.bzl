@@ -11,14 +11,21 @@ load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
 # that all supported versions share.
 _CXX_STANDARD = "c++20" if TORCH_VERSION >= (2, 12) else "c++17"
 
-# GNU-unique symbols would tie two copies of the library in one process together
-# and keep it from unloading; only GCC makes them and knows the flag.
-_NO_GNU_UNIQUE = select({
+# What only GCC knows. GNU-unique symbols would tie two copies of the library in one
+# process together and keep it from unloading. The two warnings are wrong here:
+# stringop-overflow believes that libtorch's intrusive_ptr counts references in the
+# bytes of a null pointer once it is inlined, and dangling-pointer does not see that
+# a scope object's destructor takes its address back.
+_GCC_COPTS = select({
     "//bazel:compiler_is_clang": [],
-    "//conditions:default": ["-fno-gnu-unique"],
+    "//conditions:default": [
+        "-fno-gnu-unique",
+        "-Wno-stringop-overflow",
+        "-Wno-dangling-pointer",
+    ],
 })
 
-GF_COPTS = ["-std=" + _CXX_STANDARD, "-fvisibility=hidden"] + _NO_GNU_UNIQUE
+GF_COPTS = ["-std=" + _CXX_STANDARD, "-fvisibility=hidden"] + _GCC_COPTS
 
 GF_C_COPTS = ["-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wpedantic"]
 

@@ -88,8 +88,11 @@ def _impl(rctx):
             found_dirs.append(folder)
 
     version = (0, 0)
-    if not lacking and attr.version_header:
-        version = _read_version(rctx, include + "/" + attr.version_header)
+    if not lacking:
+        for header in attr.version_headers:
+            version = _read_version(rctx, include + "/" + header)
+            if version != (0, 0):
+                break
     rctx.file(
         "settings.bzl",
         "VERSION = ({}, {})\n".format(version[0], version[1]),
@@ -140,7 +143,7 @@ system_library = repository_rule(
         "libs": attr.string_list(doc = "names as given to -l; none for header-only"),
         "probe_header": attr.string(mandatory = True, doc = "its presence shows the headers are there"),
         "target": attr.string(mandatory = True),
-        "version_header": attr.string(doc = "read for VERSION in settings.bzl"),
+        "version_headers": attr.string_list(doc = "the first that tells sets VERSION in settings.bzl"),
         "what": attr.string(mandatory = True, doc = "the library's name in messages"),
     },
     local = True,
