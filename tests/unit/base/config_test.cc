@@ -329,7 +329,8 @@ TEST(ConfigEnvironmentTest, ReservedAndEmptyVariablesAreNotRead) {
   Config config;
   MustBeOk(config.ApplyEnvironment({"GRADFERRY_PLUGIN_PATH=/a:/b", "GRADFERRY_TORCH=/opt", "GRADFERRY_TORCH_HOME=x",
                                     "GRADFERRY_LOG=debug", "GRADFERRY_LOG_FILE=x", "GRADFERRY_TENSORPIPE=/opt",
-                                    "GRADFERRY_GTEST=/opt", "GRADFERRY_LIBRARY=/lib/x.so", "GRADFERRY_WORKER_THREADS=",
+                                    "GRADFERRY_GTEST=/opt", "GRADFERRY_LIBRARY=/lib/x.so", "GRADFERRY_DEMO_DATA=/x",
+                                    "GRADFERRY_OUTPUT_BASE=/x", "GRADFERRY_WORKER_THREADS=",
                                     "GRADFERRY_UNHEARD_OF="}));
   EXPECT_FALSE(config.IsSet("worker.threads"));
 }
