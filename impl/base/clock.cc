@@ -23,13 +23,18 @@ class SteadyClock final : public Clock {
  public:
   SteadyClock() : thread_([this] { Run(); }) {}
 
-  ~SteadyClock() override {
+  ~SteadyClock() override { Stop(); }
+
+  void Stop() override {
+    std::map<std::pair<int64_t, TimerId>, std::function<void()>> dropped;  // destroyed after the lock
     {
       std::lock_guard lock(mutex_);
       stop_ = true;
+      dropped.swap(timers_);
+      due_.clear();
     }
     wake_.notify_one();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
 
   int64_t Now() const override {
@@ -42,6 +47,7 @@ class SteadyClock final : public Clock {
     TimerId id;
     {
       std::lock_guard lock(mutex_);
+      if (stop_) return 0;
       id = ++last_id_;
       auto it = timers_.emplace(std::make_pair(at, id), std::move(fn)).first;
       due_[id] = at;

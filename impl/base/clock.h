@@ -22,12 +22,14 @@ class Clock {
   virtual void Cancel(TimerId timer) = 0;
   // While the number of Holds is not zero, a clock whose time can jump does not jump to a timer.
   virtual void Hold(int delta) { (void)delta; }
+  // No timer's fn runs after this; later Schedules are forgotten. Not on a thread of the clock's. Idempotent.
+  virtual void Stop() {}
 };
 
 // now + after, without overflow; kNever stays kNever.
 int64_t DeadlineAfter(int64_t now, int64_t after);
 
-// CLOCK_MONOTONIC and one thread for the timers. The destructor joins it: not on a timer's own stack.
+// CLOCK_MONOTONIC and one thread for the timers, which Stop (or the destructor) joins.
 std::unique_ptr<Clock> NewSteadyClock();
 
 }  // namespace gradferry

@@ -238,15 +238,19 @@ void ClientLink::Closed(Status status) {
                .WithDomain(status.error()->domain)
                .WithPeer(owner_.peer_name)
                .WithRetry(Retry::kSamePeer);
+  owner_.closed(this, status);
+  Fail(status);
+}
+
+void ClientLink::Fail(const Status& status) {
   std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending;
   {
     std::lock_guard lock(mutex_);
+    if (!closed_) closed_status_ = status;
     closed_ = true;
-    closed_status_ = status;
     queued_.clear();
     pending.swap(pending_);
   }
-  owner_.closed(this, status);
   const int64_t now = owner_.clock->Now();
   for (auto& [call_id, request] : pending) {
     if (request->timer != 0) owner_.clock->Cancel(request->timer);

@@ -1,0 +1,340 @@
+// Worker's calls, both ways: how a call becomes a message within its context, and what happens to one that arrives.
+#include <utility>
+
+#include "impl/base/log.h"
+#include "impl/rpc/server_link.h"
+#include "impl/rpc/worker.h"
+
+namespace gradferry {
+namespace {
+
+std::string TargetName(const CallSpec& spec) {
+  return spec.overload.empty() ? spec.name : spec.name + "." + spec.overload;
+}
+
+// Tensors of a message that require grad, and which of all its tensors those are.
+std::vector<at::Tensor> RecordedTensors(Message& message, std::vector<bool>& which) {
+  std::vector<at::Tensor> recorded;
+  for (const at::Tensor* tensor : MessageTensors(message)) {
+    const bool record = tensor->defined() && tensor->requires_grad();
+    which.push_back(record);
+    if (record) recorded.push_back(*tensor);
+  }
+  return recorded;
+}
+
+}  // namespace
+
+Result<Worker::Wrapped> Worker::Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context,
+                                     WorkerId to, bool record) {
+  Wrapped wrapped;
+  const bool is_call = std::holds_alternative<Call>(body);
+  std::visit([&](auto& message) { wrapped.message = std::move(message); }, body);
+  if (!context) return wrapped;
+  std::vector<at::Tensor> recorded;
+  if (record) recorded = RecordedTensors(wrapped.message, wrapped.record_grad);
+  if (recorded.empty()) {
+    wrapped.record_grad.clear();
+    if (!is_call) return wrapped;
+    GF_RETURN_IF_ERROR(context->AddKnownWorker(to));
+  } else {
+    GF_ASSIGN_OR_RETURN(wrapped.message_id, container_.NewMessageId());
+    GF_RETURN_IF_ERROR(context->AddSendFunction(MakeSendFunction(wrapped.message_id, to, recorded)));
+  }
+  RpcWithAutograd rpc;
+  rpc.metadata = {context->id(), wrapped.message_id};
+  if (is_call) {
+    rpc.wrapped = std::get<Call>(std::move(wrapped.message));
+  } else {
+    rpc.wrapped = std::get<Reply>(std::move(wrapped.message));
+  }
+  wrapped.message = std::move(rpc);
+  return wrapped;
+}
+
+namespace {
+
+// Makes the tensors that the sender recorded the outputs of a recv function.
+Status AttachRecvFunction(DecodedMessage& message, const AutogradMetadata& metadata, WorkerId from,
+                          DistAutogradContext& context) {
+  std::vector<at::Tensor> recorded;
+  const auto tensors = MessageTensors(message.message);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (message.requires_grad[i]) recorded.push_back(*tensors[i]);
+  }
+  if (recorded.empty() != (metadata.message_id == 0)) {
+    return Status(Code::kDataLoss, StrCat("autograd message ", metadata.message_id, " of context ",
+                                          metadata.context_id, " marks ", recorded.size(),
+                                          " tensors as requiring grad"));
+  }
+  if (recorded.empty()) return OkStatus();
+  GF_ASSIGN_OR_RETURN(auto recv, MakeRecvFunction(metadata.message_id, from, recorded));
+  return context.AddRecvFunction(std::move(recv));
+}
+
+}  // namespace
+
+// ---- Outgoing ----------------------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
+  // While the worker closes, requests that it still answers may call on.
+  if (!spec.parent || state_ == State::kClosed) GF_RETURN_IF_ERROR(CheckOpen());
+  const std::string operation = TargetName(spec);
+  auto fail = [&](const Status& status) { return status.WithWorker(name()).WithOperation(operation); };
+  auto to = FindPeer(spec.to, spec.to_id);
+  if (!to.ok()) return fail(to.status());
+  const std::string peer_name = NameOf(*to);
+  const int64_t began = clock_->Now();
+  int64_t deadline = DeadlineAfter(began, spec.timeout == 0 ? options_.call_timeout : spec.timeout);
+  if (spec.parent) {
+    deadline = std::min(deadline, spec.parent->facts().deadline);
+    spec.record = spec.record && spec.parent->facts().record;
+    if (!spec.context) spec.context = spec.parent->facts().context;
+  }
+  if (deadline <= began) {
+    return fail(Status(Code::kDeadlineExceeded, StrCat("no time is left to call worker ", peer_name)));
+  }
+  auto link = LinkTo(*to);
+  if (!link.ok()) return fail(link.status().WithPeer(peer_name));
+
+  Call call;
+  call.time_left = deadline == kNever ? kNever : deadline - began;
+  call.target = spec.target;
+  call.record = spec.record;
+  call.name = spec.name;
+  call.overload = spec.overload;
+  call.arguments = std::move(spec.arguments);
+  auto wrapped = Wrap(std::move(call), spec.context, *to, spec.record);
+  if (!wrapped.ok()) return fail(wrapped.status());
+
+  auto future = std::make_shared<Future>();
+  // Counts the call for Close until `done` below is dropped, called or not.
+  BusyAdd(+1);
+  std::shared_ptr<void> busy(nullptr, [self = shared_from_this()](void*) { self->BusyAdd(-1); });
+  OutRequest request;
+  request.message = std::move(wrapped->message);
+  request.record_grad = std::move(wrapped->record_grad);
+  request.deadline = deadline;
+  request.operation = operation;
+  request.cancel_on_deadline = true;
+  auto call_id = (*link)->Request(
+      std::move(request), [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
+                           from = *to, operation, began](Result<DecodedMessage> answer) {
+        auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from) : Result<ValueList>(answer.status());
+        if (outcome.ok()) {
+          future->Complete(std::move(outcome));
+        } else {
+          future->Complete(outcome.status()
+                               .WithPeer(self->NameOf(from))
+                               .WithOperation(operation)
+                               .WithElapsed(self->clock_->Now() - began));
+        }
+      });
+  if (!call_id.ok()) {
+    if (wrapped->message_id != 0) spec.context->RemoveSendFunctions({wrapped->message_id});
+    return fail(call_id.status().WithPeer(peer_name));
+  }
+  future->SetCancel([weak = std::weak_ptr<ClientLink>(*link), id = *call_id] {
+    if (auto alive = weak.lock()) alive->Abandon(id, /*tell=*/true);
+  });
+  if (spec.parent) {
+    spec.parent->OnCancel([weak = std::weak_ptr<Future>(future)] {
+      if (auto running = weak.lock()) running->Cancel();
+    });
+  }
+  return future;
+}
+
+Result<ValueList> Worker::Unwrap(DecodedMessage message, const std::shared_ptr<DistAutogradContext>& context,
+                                 WorkerId from) {
+  Reply* reply = std::get_if<Reply>(&message.message);
+  if (auto* rpc = std::get_if<RpcWithAutograd>(&message.message)) {
+    if (!context || rpc->metadata.context_id != context->id()) {
+      return Status(Code::kDataLoss, StrCat("the reply belongs to context ", rpc->metadata.context_id,
+                                            ", in which the call was not made"));
+    }
+    GF_RETURN_IF_ERROR(AttachRecvFunction(message, rpc->metadata, from, *context));
+    reply = &std::get<Reply>(rpc->wrapped);
+  }
+  if (reply == nullptr) return Status(Code::kDataLoss, StrCat("a ", MessageName(message.message), " answered a call"));
+  if (!reply->status.ok()) return reply->status.WithWorker(NameOf(from));
+  return std::move(reply->results);
+}
+
+namespace {
+
+AckCallback LogFailure(const char* what) {
+  return [what](Result<Ack> ack) {
+    if (!ack.ok()) Log(LogLevel::kDebug, what, " was not answered: ", ack.status().ToString());
+  };
+}
+
+}  // namespace
+
+void Worker::Send(WorkerId to, Message message, AckCallback done) {
+  const bool one_way = done == nullptr;
+  if (one_way) done = LogFailure(MessageName(message));
+  auto fail = [&](const Status& status) { Post([done, status] { done(status); }); };
+  auto link = LinkTo(to);
+  if (!link.ok()) return fail(link.status().WithPeer(NameOf(to)));
+  if (one_way) {
+    if (Status status = (*link)->Notify(message); !status.ok()) fail(status);
+    return;
+  }
+  OutRequest request;
+  request.operation = MessageName(message);
+  request.message = std::move(message);
+  auto sent = (*link)->Request(std::move(request), [done](Result<DecodedMessage> answer) {
+    if (!answer.ok()) return done(answer.status());
+    if (auto* ack = std::get_if<Ack>(&answer->message)) return done(std::move(*ack));
+    done(Status(Code::kDataLoss, StrCat("a ", MessageName(answer->message), " came instead of an Ack")));
+  });
+  if (!sent.ok()) fail(sent.status());
+}
+
+// ---- Incoming ----------------------------------------------------------------------------------------------------
+
+Status Worker::AddHandler(const std::string& handler_name, Handler handler) {
+  GF_RETURN_IF_ERROR(CheckOpen());
+  if (handler_name.empty() || handler_name.size() > options_.limits.name_bytes) {
+    return InvalidArgument(StrCat("a handler's name has 1 to ", options_.limits.name_bytes, " bytes, not ",
+                                  handler_name.size()));
+  }
+  std::unique_lock lock(handlers_mutex_);
+  if (!handlers_.emplace(handler_name, std::make_shared<Handler>(std::move(handler))).second) {
+    return Status(Code::kAlreadyExists, StrCat("worker ", name(), " has a handler ", handler_name, " already"));
+  }
+  return OkStatus();
+}
+
+Status Worker::RemoveHandler(const std::string& handler_name) {
+  std::shared_ptr<Handler> removed;  // destroyed after the lock
+  std::unique_lock lock(handlers_mutex_);
+  auto it = handlers_.find(handler_name);
+  if (it == handlers_.end()) return NotFound(StrCat("worker ", name(), " has no handler ", handler_name));
+  removed = std::move(it->second);
+  handlers_.erase(it);
+  return OkStatus();
+}
+
+void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, DecodedMessage message) {
+  AutogradMetadata metadata;
+  auto* rpc = std::get_if<RpcWithAutograd>(&message.message);
+  Call& call = rpc ? std::get<Call>(rpc->wrapped) : std::get<Call>(message.message);
+  const uint64_t call_id = call.call_id;
+
+  Request::Facts facts;
+  facts.name = call.name;
+  facts.caller = from;
+  facts.caller_name = NameOf(from);
+  facts.record = call.record;
+  facts.deadline = DeadlineAfter(clock_->Now(), std::max<int64_t>(call.time_left, 0));
+  Status refused;
+  if (state_ != State::kOpen) {
+    refused = Status(Code::kUnavailable, StrCat("worker ", name(), " is closing")).WithRetry(Retry::kOtherPeer);
+  } else if (requests_ >= static_cast<int64_t>(options_.requests)) {
+    refused = Status(Code::kResourceExhausted, StrCat("limits.requests: worker ", name(), " has ", requests_.load(),
+                                                      " requests to answer"))
+                  .WithRetry(Retry::kSamePeer);
+  } else if (rpc) {
+    auto context = container_.GetOrCreate(rpc->metadata.context_id);
+    refused = context.ok() ? AttachRecvFunction(message, rpc->metadata, from, **context) : context.status();
+    if (refused.ok()) facts.context = std::move(*context);
+  }
+
+  requests_.fetch_add(1);
+  BusyAdd(+1);
+  auto respond = [self = shared_from_this(), link, call_id, facts](Result<ValueList> outcome) {
+    link->Done(call_id);
+    Status status = self->Respond(link, call_id, facts, std::move(outcome));
+    self->requests_.fetch_sub(1);
+    self->BusyAdd(-1);
+    return status;
+  };
+  auto request = std::make_shared<Request>(std::move(facts), std::move(call.arguments), std::move(respond));
+  auto refuse = [&](const Status& status) { (void)request->Fail(status); };
+  if (!refused.ok()) return refuse(refused);
+  link->Track(call_id, request);
+
+  if (call.target == CallTarget::kOperator) {
+    if (!allowed_.Allows(call.name)) {
+      return refuse(Status(Code::kPermissionDenied,
+                           StrCat("operator ", call.name, " is not on the allow-list of worker ", name(),
+                                  " (security.operators_extra adds to it)")));
+    }
+    Post([self = shared_from_this(), request, operator_name = call.name, overload = call.overload] {
+      self->RunOperator(request, operator_name, overload);
+    });
+    return;
+  }
+  std::shared_ptr<Handler> handler;
+  {
+    std::shared_lock lock(handlers_mutex_);
+    auto it = handlers_.find(call.name);
+    if (it != handlers_.end()) handler = it->second;
+  }
+  if (!handler) return refuse(NotFound(StrCat("worker ", name(), " has no handler ", call.name)));
+  if (handler->on_pool) {
+    Post([handler, request = std::move(request)] { handler->deliver(request); });
+  } else {
+    handler->deliver(std::move(request));
+  }
+}
+
+void Worker::RunOperator(const std::shared_ptr<Request>& request, const std::string& operator_name,
+                         const std::string& overload) {
+  if (request->cancelled()) {
+    (void)request->Fail(Status(Code::kCancelled, "the call was cancelled before it ran"));
+    return;
+  }
+  auto op = FindOperator(operator_name, overload);
+  auto outcome = op.ok() ? (*op)->Call(request->arguments(), request->facts().record && request->facts().context)
+                         : Result<ValueList>(op.status());
+  if (outcome.ok()) {
+    (void)request->Reply(std::move(*outcome));
+  } else {
+    (void)request->Fail(outcome.status());
+  }
+}
+
+Result<std::shared_ptr<const Operator>> Worker::FindOperator(const std::string& operator_name,
+                                                             const std::string& overload) {
+  const std::string key = operator_name + "." + overload;
+  {
+    std::shared_lock lock(handlers_mutex_);
+    auto it = operators_.find(key);
+    if (it != operators_.end()) return it->second;
+  }
+  GF_ASSIGN_OR_RETURN(auto op, Operator::Find(operator_name, overload));
+  std::unique_lock lock(handlers_mutex_);
+  operators_[key] = op;
+  return op;
+}
+
+Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
+                       Result<ValueList> outcome) {
+  Status failed;
+  if (outcome.ok()) {
+    Reply reply;
+    reply.call_id = call_id;
+    reply.results = std::move(*outcome);
+    auto wrapped = Wrap(std::move(reply), facts.context, facts.caller, facts.record);
+    if (wrapped.ok()) {
+      auto frame = EncodeFrame(wrapped->message, wrapped->record_grad, options_.limits);
+      failed = frame.ok() ? OkStatus() : frame.status();
+      if (frame.ok()) (void)link->SendFrame(std::move(*frame));  // a lost caller needs no answer
+      if (!frame.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});
+    } else {
+      failed = wrapped.status();
+    }
+    if (failed.ok()) return OkStatus();
+    failed = failed.WithOperation(facts.name);
+  }
+  Reply reply;
+  reply.call_id = call_id;
+  reply.status = (outcome.ok() ? failed : outcome.status()).WithWorker(name()).WithOperation(facts.name);
+  (void)link->SendMessage(reply);
+  return failed;
+}
+
+}  // namespace gradferry

@@ -1,0 +1,52 @@
+// The accepting side of a connection (see link.h): checks who the peer is, then hands its requests to the worker and
+// keeps track of those that are not answered, so that a cancel or the end of the connection reaches them.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "impl/rpc/link.h"
+#include "impl/rpc/request.h"
+
+namespace gradferry {
+
+class Worker;
+
+class ServerLink final : public Link, public std::enable_shared_from_this<ServerLink> {
+ public:
+  ServerLink(const WireLimits* limits, std::shared_ptr<Worker> worker) : Link(limits), worker_(std::move(worker)) {}
+
+  void Begin(std::shared_ptr<Connection> connection) { SetConnection(std::move(connection)); }
+
+  WorkerId peer() const { return peer_; }
+  bool introduced() const { return introduced_; }
+
+  // A request whose cancel comes by this link. Done forgets it.
+  void Track(uint64_t call_id, std::weak_ptr<Request> request);
+  void Done(uint64_t call_id);
+
+ protected:
+  Status OnMessage(DecodedMessage message) override;
+  bool Introduced() const override { return introduced_; }
+  void Closed(Status status) override;
+
+ private:
+  Status OnHello(const Hello& hello);
+  Status OnRequest(DecodedMessage message);
+  std::function<void(Ack)> AckTo(uint64_t call_id);
+  void CancelRequest(uint64_t call_id);
+
+  // Dropped when the connection has ended. Touched by events only, as the next three; peer_ and introduced_ are read by
+  // others after the introduction.
+  std::shared_ptr<Worker> worker_;
+  std::atomic<WorkerId> peer_{-1};
+  std::atomic<bool> introduced_{false};
+  bool refused_ = false;
+  bool goodbye_ = false;
+
+  std::mutex mutex_;  // guards requests_; a leaf lock
+  std::unordered_map<uint64_t, std::weak_ptr<Request>> requests_;
+};
+
+}  // namespace gradferry

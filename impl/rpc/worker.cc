@@ -1,0 +1,489 @@
+// See worker.h. This file: opening, membership, connections, contexts, the end. Calls are in calls.cc.
+#include "impl/rpc/worker.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "impl/base/log.h"
+#include "impl/rpc/server_link.h"
+
+namespace gradferry {
+namespace {
+
+// How long a Close waits for the peers to hang up after the goodbye; they do so at once unless they hang.
+constexpr std::chrono::milliseconds kGoodbyeLimit{1000};
+// Clean-ups are best effort: a peer that is gone has nothing to clean up.
+constexpr int64_t kCleanupTimeout = int64_t{10} * 1000000000;
+
+uint64_t NewIncarnation() {
+  std::random_device random;
+  uint64_t value = 0;
+  while (value == 0) value = (static_cast<uint64_t>(random()) << 32) | random();
+  return value;
+}
+
+}  // namespace
+
+// ---- Opening -----------------------------------------------------------------------------------------------------
+
+Worker::Worker(WorkerOptions options)
+    : options_(std::move(options)),
+      id_(static_cast<WorkerId>(options_.id)),
+      incarnation_(NewIncarnation()),
+      allowed_(options_.operators),
+      container_(id_),
+      engine_(this, &container_) {}
+
+Worker::~Worker() = default;
+
+Result<std::shared_ptr<Worker>> Worker::Open(const Config& config) {
+  GF_ASSIGN_OR_RETURN(WorkerOptions options, ReadWorkerOptions(config));
+  std::shared_ptr<Worker> worker(new Worker(std::move(options)));
+  if (Status status = worker->Start(); !status.ok()) {
+    worker->Abort();
+    worker->WaitUntilEnded();
+    return status.WithWorker(worker->name());
+  }
+  return worker;
+}
+
+Status Worker::Start() {
+  auto transport = OpenTransport(options_.transport, options_.plugins, options_.transport_options, this);
+  if (!transport.ok()) return transport.status();
+  transport_ = std::move(*transport);
+  clock_ = transport_->clock();
+  if (clock_ == nullptr) {
+    own_clock_ = NewSteadyClock();
+    clock_ = own_clock_.get();
+  }
+  pool_ = std::make_unique<Executor>(options_.threads, clock_);
+  GF_ASSIGN_OR_RETURN(std::string address, transport_->Listen(options_.listen));
+  {
+    std::lock_guard lock(peers_mutex_);
+    address_ = address;
+  }
+  Log(LogLevel::kInfo, "worker ", name(), " (", id_, ") of group ", options_.group, " listens at ", address);
+  return JoinGroup();
+}
+
+Status Worker::JoinGroup() {
+  std::vector<ConfigPeer> members = options_.peers;
+  const ConfigPeer self{id_, name(), address()};
+  if (!options_.rendezvous.empty()) {
+    GF_ASSIGN_OR_RETURN(rendezvous_, Rendezvous::Open(options_.rendezvous, options_.rank, options_.world_size,
+                                                      options_.join_timeout));
+    GF_ASSIGN_OR_RETURN(members, rendezvous_->Join(options_.group, self));
+  }
+  for (const ConfigPeer& member : members) {
+    if (member.id != id_) GF_RETURN_IF_ERROR(AddPeer(member));
+    if (member.id == id_ && member.name != name()) {
+      return InvalidArgument(StrCat("id ", id_, " is ", member.name, " in the group's list, not ", name()));
+    }
+  }
+  return AddPeer(self);
+}
+
+std::string Worker::address() const {
+  std::lock_guard lock(peers_mutex_);
+  return address_;
+}
+
+// ---- Membership and connections ----------------------------------------------------------------------------------
+
+Status Worker::AddPeer(const ConfigPeer& peer) {
+  GF_RETURN_IF_ERROR(CheckWorker(peer.name, peer.id));
+  std::lock_guard lock(peers_mutex_);
+  auto named = ids_by_name_.find(peer.name);
+  if (named != ids_by_name_.end() && named->second != peer.id) {
+    return Status(Code::kAlreadyExists, StrCat("the name ", peer.name, " belongs to worker ", named->second));
+  }
+  Peer& entry = peers_[peer.id];
+  if (!entry.member.name.empty() && entry.member.name != peer.name) {
+    return Status(Code::kAlreadyExists, StrCat("the id ", peer.id, " belongs to worker ", entry.member.name));
+  }
+  const std::string address = peer.address.empty() ? entry.member.address : peer.address;
+  entry.member = peer;
+  entry.member.address = address;
+  ids_by_name_[peer.name] = peer.id;
+  return OkStatus();
+}
+
+std::string Worker::NameOf(WorkerId worker) const {
+  if (worker == id_) return name();
+  std::lock_guard lock(peers_mutex_);
+  auto it = peers_.find(worker);
+  return it == peers_.end() ? StrCat("worker ", worker) : it->second.member.name;
+}
+
+Result<WorkerId> Worker::FindPeer(const std::string& peer_name, WorkerId id) const {
+  std::lock_guard lock(peers_mutex_);
+  if (!peer_name.empty()) {
+    auto it = ids_by_name_.find(peer_name);
+    if (it != ids_by_name_.end()) return it->second;
+    return NotFound(StrCat("worker ", name(), " knows no worker ", peer_name));
+  }
+  if (peers_.count(id) > 0) return id;
+  return NotFound(StrCat("worker ", name(), " knows no worker with id ", id));
+}
+
+Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
+  std::lock_guard lock(peers_mutex_);
+  auto it = peers_.find(to);
+  if (it == peers_.end()) return NotFound(StrCat("worker ", name(), " knows no worker with id ", to));
+  Peer& peer = it->second;
+  if (peer.link) return peer.link;
+  if (state_ == State::kClosed) return Status(Code::kClosed, StrCat("worker ", name(), " is closed"));
+  if (peer.member.address.empty()) {
+    return Status(Code::kUnavailable, StrCat("the address of worker ", peer.member.name, " is not known"));
+  }
+  ClientLink::Owner owner;
+  owner.peer_name = peer.member.name;
+  owner.clock = clock_;
+  owner.max_requests = options_.calls_per_peer;
+  owner.introduced = [self = shared_from_this(), to](const HelloReply& hello) { return self->OnIntroduced(to, hello); };
+  owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
+    self->OnLinkClosed(to, link, status);
+  };
+  auto link = std::make_shared<ClientLink>(&options_.limits, std::move(owner));
+  auto connection = transport_->Connect(peer.member.address, link);
+  if (!connection.ok()) return connection.status().WithPeer(peer.member.name);
+  Hello hello;
+  hello.group = options_.group;
+  hello.name = name();
+  hello.id = id_;
+  hello.incarnation = incarnation_;
+  hello.to = to;
+  hello.to_name = peer.member.name;
+  GF_RETURN_IF_ERROR(link->Begin(*std::move(connection), hello));
+  peer.link = link;
+  return link;
+}
+
+Status Worker::OnIntroduced(WorkerId peer, const HelloReply& hello) {
+  std::lock_guard lock(peers_mutex_);
+  Peer& entry = peers_[peer];
+  if (hello.id != peer || hello.name != entry.member.name) {
+    return FailedPrecondition(StrCat("at ", entry.member.address, " there is worker ", hello.name, " (", hello.id,
+                                     "), not ", entry.member.name, " (", peer, ")"));
+  }
+  entry.incarnation = hello.incarnation;
+  return OkStatus();
+}
+
+void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status) {
+  std::shared_ptr<ClientLink> dropped;
+  {
+    std::lock_guard lock(peers_mutex_);
+    Peer& entry = peers_[peer];
+    if (entry.link.get() == link) dropped = std::move(entry.link);
+  }
+  links_changed_.notify_all();
+  if (state_ == State::kOpen) Log(LogLevel::kInfo, "the connection to ", status.ToString());
+}
+
+std::shared_ptr<ConnectionEvents> Worker::OnAccept(std::shared_ptr<Connection> connection) {
+  if (state_ == State::kClosed) return nullptr;
+  auto link = std::make_shared<ServerLink>(&options_.limits, shared_from_this());
+  link->Begin(std::move(connection));
+  return link;
+}
+
+void Worker::OnAddress(std::string address) {
+  Log(LogLevel::kWarning, "worker ", name(), " listens at ", address, " now");
+  std::lock_guard lock(peers_mutex_);
+  address_ = address;
+  peers_[id_].member.address = std::move(address);
+}
+
+HelloReply Worker::Introduce(const Hello& hello) {
+  HelloReply reply;
+  reply.name = name();
+  reply.id = id_;
+  reply.incarnation = incarnation_;
+  auto refuse = [&](Code code, std::string why) {
+    reply.status = Status(code, std::move(why)).WithWorker(name());
+    return reply;
+  };
+  if (state_ == State::kClosed) return refuse(Code::kClosed, StrCat("worker ", name(), " is closed"));
+  if (hello.protocol_min > kProtocolVersion || hello.protocol_max < kProtocolVersion) {
+    return refuse(Code::kFailedPrecondition,
+                  StrCat("worker ", hello.name, " speaks versions ", hello.protocol_min, " to ", hello.protocol_max,
+                         " of the protocol, worker ", name(), " speaks ", kProtocolVersion));
+  }
+  if (hello.group != options_.group) {
+    return refuse(Code::kPermissionDenied, StrCat("worker ", hello.name, " is of group \"", hello.group, "\", worker ",
+                                                  name(), " of \"", options_.group, "\""));
+  }
+  if (hello.to != id_ || hello.to_name != name()) {
+    return refuse(Code::kFailedPrecondition, StrCat("worker ", hello.name, " looks for ", hello.to_name, " (", hello.to,
+                                                    "), this is ", name(), " (", id_, ")"));
+  }
+  if (Status status = AddPeer({hello.id, hello.name, ""}); !status.ok()) {
+    return refuse(status.code(), status.message());
+  }
+  bool reborn = false;
+  {
+    std::lock_guard lock(peers_mutex_);
+    Peer& peer = peers_[hello.id];
+    reborn = peer.incarnation != 0 && peer.incarnation != hello.incarnation;
+    peer.incarnation = hello.incarnation;
+  }
+  if (reborn) {
+    engine_.OnPeerLost(hello.id, Status(Code::kPeerLost, StrCat("worker ", hello.name, " was restarted")));
+  }
+  return reply;
+}
+
+void Worker::OnServerLinkReady(std::shared_ptr<ServerLink> link) {
+  std::lock_guard lock(peers_mutex_);
+  server_links_.insert(std::move(link));
+}
+
+void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status) {
+  {
+    std::lock_guard lock(peers_mutex_);
+    server_links_.erase(std::static_pointer_cast<ServerLink>(link->shared_from_this()));
+  }
+  links_changed_.notify_all();
+  if (peer < 0 || goodbye) return;
+  engine_.OnPeerLost(peer, Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was lost: ",
+                                                          status.ok() ? "the connection was closed" : status.message()))
+                               .WithPeer(NameOf(peer)));
+}
+
+void Worker::OnGoodbye(WorkerId peer) {
+  if (peer == id_) return;
+  const Status gone(Code::kPeerLost, StrCat("worker ", NameOf(peer), " left the group"));
+  engine_.OnPeerLost(peer, gone.WithPeer(NameOf(peer)));
+  for (const auto& context : container_.All()) {
+    if (WorkerOfAutogradId(context->id()) != peer) continue;
+    container_.Remove(context->id());
+    engine_.AbandonContext(context->id(), gone);
+    context->Release();
+  }
+}
+
+// ---- Contexts ----------------------------------------------------------------------------------------------------
+
+Result<std::shared_ptr<DistAutogradContext>> Worker::NewContext() {
+  GF_RETURN_IF_ERROR(CheckOpen());
+  return container_.NewContext();
+}
+
+Status Worker::ReleaseContext(int64_t id) {
+  GF_RETURN_IF_ERROR(container_.Find(id).status());
+  OnCleanup(id_, id);
+  return OkStatus();
+}
+
+void Worker::OnCleanup(WorkerId from, int64_t context_id) {
+  auto context = container_.Remove(context_id);
+  if (!context) return;
+  engine_.AbandonContext(context_id, Status(Code::kAborted, StrCat("context ", context_id, " was released"))
+                                         .WithDomain("autograd")
+                                         .WithWorker(name()));
+  TellCleanup(context_id, context->Release(), from);
+}
+
+void Worker::TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except) {
+  for (WorkerId worker : workers) {
+    if (worker == id_ || worker == except) continue;
+    auto link = LinkTo(worker);
+    if (!link.ok()) continue;
+    OutRequest request;
+    request.message = CleanupAutogradContext{0, context_id};
+    request.deadline = DeadlineAfter(clock_->Now(), kCleanupTimeout);
+    request.operation = "CleanupAutogradContext";
+    (void)(*link)->Request(std::move(request), [](Result<DecodedMessage> answer) {
+      if (!answer.ok()) Log(LogLevel::kDebug, "a clean-up was not answered: ", answer.status().ToString());
+    });
+  }
+}
+
+std::string Worker::DescribeContext(const DistAutogradContext& context) const {
+  nlohmann::json description = context.Describe();
+  description["passes"] = engine_.Describe(context.id());
+  return description.dump();
+}
+
+Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogradContext> context,
+                                                      BackwardRequest request, int64_t timeout) {
+  GF_RETURN_IF_ERROR(CheckOpen());
+  request.deadline = DeadlineAfter(clock_->Now(), timeout == 0 ? options_.backward_timeout : timeout);
+  auto future = std::make_shared<Future>();
+  BusyAdd(+1);
+  auto pass = engine_.Backward(std::move(context), std::move(request),
+                               [self = shared_from_this(), future](Status status) {
+                                 self->BusyAdd(-1);
+                                 if (status.ok()) {
+                                   future->Complete(ValueList());
+                                 } else {
+                                   future->Complete(std::move(status));
+                                 }
+                               });
+  if (!pass.ok()) {
+    BusyAdd(-1);
+    return pass.status().WithWorker(name());
+  }
+  future->SetCancel([weak = std::weak_ptr<Pass>(*pass)] {
+    if (auto running = weak.lock()) running->Fail(Status(Code::kCancelled, "the pass was cancelled by its caller"));
+  });
+  return future;
+}
+
+// ---- Information -------------------------------------------------------------------------------------------------
+
+std::string Worker::InfoJson() const {
+  using nlohmann::json;
+  json peers = json::array();
+  {
+    std::lock_guard lock(peers_mutex_);
+    for (const auto& [peer_id, peer] : peers_) {
+      peers.push_back({{"id", peer_id},
+                       {"name", peer.member.name},
+                       {"address", peer.member.address},
+                       {"state", peer.link ? "connected" : "idle"}});
+    }
+  }
+  const State state = state_;
+  json info = {{"name", name()},
+               {"id", id_},
+               {"group", options_.group},
+               {"incarnation", incarnation_},
+               {"address", address()},
+               {"transport", options_.transport},
+               {"state", state == State::kOpen ? "open" : state == State::kClosing ? "closing" : "closed"},
+               {"peers", std::move(peers)},
+               {"contexts", container_.size()},
+               {"passes", engine_.active_passes()},
+               {"requests", requests_.load()},
+               {"max_context_id", container_.max_id()}};
+  return info.dump();
+}
+
+// ---- The end -----------------------------------------------------------------------------------------------------
+
+Status Worker::CheckOpen() const {
+  if (state_ == State::kOpen) return OkStatus();
+  return Status(Code::kClosed, StrCat("worker ", name(), " is closed"));
+}
+
+void Worker::BusyAdd(int64_t delta) {
+  if (busy_.fetch_add(delta) + delta != 0) return;
+  std::lock_guard lock(end_mutex_);  // so that Drain does not miss it between its look and its wait
+  idle_.notify_all();
+}
+
+std::shared_ptr<Future> Worker::Close(int64_t timeout) {
+  std::shared_ptr<Future> end;
+  {
+    std::lock_guard lock(end_mutex_);
+    if (end_) return end_;
+    end = end_ = std::make_shared<Future>();
+    state_ = State::kClosing;
+  }
+  std::thread([self = shared_from_this(), end, timeout] {
+    bool cut_short = false;
+    self->Drain(timeout, &cut_short);
+    self->End(Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name()));
+    if (cut_short) {
+      end->Complete(Status(Code::kDeadlineExceeded,
+                           StrCat("worker ", self->name(), " was closed while calls, requests or passes still ran"))
+                        .WithWorker(self->name()));
+    } else {
+      end->Complete(ValueList());
+    }
+  }).detach();
+  return end;
+}
+
+void Worker::Abort() {
+  const Status aborted = Status(Code::kClosed, StrCat("worker ", name(), " was aborted")).WithWorker(name());
+  std::shared_ptr<Future> end;
+  {
+    std::lock_guard lock(end_mutex_);
+    state_ = State::kClosed;
+    idle_.notify_all();  // a Close that waits goes on at once
+    if (end_) return;
+    end = end_ = std::make_shared<Future>();
+  }
+  std::thread([self = shared_from_this(), end, aborted] {
+    self->End(aborted);
+    end->Complete(ValueList());
+  }).detach();
+}
+
+void Worker::WaitUntilEnded() {
+  std::unique_lock lock(end_mutex_);
+  idle_.wait(lock, [this] { return ended_; });
+}
+
+void Worker::Drain(int64_t timeout, bool* cut_short) {
+  if (timeout == 0) timeout = options_.call_timeout;
+  const auto until = std::chrono::steady_clock::now() +
+                     std::chrono::nanoseconds(std::min<int64_t>(timeout, int64_t{365} * 24 * 3600 * 1000000000));
+  {
+    std::unique_lock lock(end_mutex_);
+    idle_.wait_until(lock, until, [this] { return busy_ == 0 || state_ == State::kClosed; });
+    *cut_short = busy_ != 0;
+  }
+  if (state_ == State::kClosed) return;  // aborted meanwhile
+  for (const auto& context : container_.All()) {
+    if (WorkerOfAutogradId(context->id()) == id_) OnCleanup(id_, context->id());
+  }
+  std::vector<std::shared_ptr<ClientLink>> clients;
+  std::vector<std::shared_ptr<ServerLink>> servers;
+  {
+    std::lock_guard lock(peers_mutex_);
+    for (auto& [peer_id, peer] : peers_) {
+      if (peer.link) clients.push_back(peer.link);
+    }
+    servers.assign(server_links_.begin(), server_links_.end());
+  }
+  for (auto& link : clients) link->SayGoodbye(StrCat("worker ", name(), " closes"));
+  for (auto& link : servers) (void)link->SendMessage(Goodbye{StrCat("worker ", name(), " closes")});
+  std::unique_lock lock(peers_mutex_);
+  links_changed_.wait_for(lock, kGoodbyeLimit, [this] {
+    for (const auto& [peer_id, peer] : peers_) {
+      if (peer.link) return false;
+    }
+    return server_links_.empty() || state_ == State::kClosed;
+  });
+}
+
+void Worker::End(Status pending) {
+  state_ = State::kClosed;
+  std::vector<std::shared_ptr<ClientLink>> links;
+  {
+    std::lock_guard lock(peers_mutex_);
+    for (auto& [peer_id, peer] : peers_) {
+      if (peer.link) links.push_back(peer.link);
+    }
+  }
+  engine_.FailAll(pending);
+  for (auto& link : links) link->Fail(pending);
+  links.clear();
+  if (transport_) transport_->Shutdown();
+  decltype(handlers_) handlers;
+  {
+    std::unique_lock lock(handlers_mutex_);
+    handlers.swap(handlers_);
+    operators_.clear();
+  }
+  if (pool_) pool_->Stop();
+  handlers.clear();
+  for (const auto& context : container_.All()) {
+    container_.Remove(context->id());
+    engine_.AbandonContext(context->id(), pending);
+    context->Release();
+  }
+  if (own_clock_) own_clock_->Stop();
+  std::lock_guard lock(end_mutex_);
+  ended_ = true;
+  idle_.notify_all();
+}
+
+}  // namespace gradferry

@@ -1,0 +1,187 @@
+// A worker: a named, numbered member of a group, as an object. It owns everything that runs for it: the transport, the
+// links to its peers, the pool, the contexts and the engine; many workers may live in one process. Any thread.
+//
+// Threads. The transport delivers messages; what may take long (operators, direct handlers, passes) runs on the pool.
+// Nothing blocks a thread of either. Life: Open; then Close or Abort, which end on a thread of their own, since they
+// join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be freed.
+//
+// Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_; the last two are leaves.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "impl/autograd/container.h"
+#include "impl/base/executor.h"
+#include "impl/base/live.h"
+#include "impl/engine/dist_engine.h"
+#include "impl/rpc/allow_list.h"
+#include "impl/rpc/future.h"
+#include "impl/rpc/link.h"
+#include "impl/rpc/options.h"
+#include "impl/rpc/rendezvous.h"
+#include "impl/rpc/request.h"
+#include "impl/tensor/operators.h"
+#include "impl/transport/transport.h"
+
+namespace gradferry {
+
+class ServerLink;
+
+// What a call needs (gf_call).
+struct CallSpec {
+  std::string to;       // empty: by to_id
+  WorkerId to_id = -1;
+  CallTarget target = CallTarget::kHandler;
+  std::string name;
+  std::string overload;
+  ValueList arguments;
+  std::shared_ptr<DistAutogradContext> context;  // null: the parent's, if there is one
+  std::shared_ptr<Request> parent;
+  int64_t timeout = 0;  // ns; 0: the default
+  bool record = true;
+};
+
+// A registered handler. `deliver` gets every request: with on_pool on the pool, else on the transport's thread, where
+// it must only put it somewhere. Destroyed after its last call.
+struct Handler {
+  std::function<void(std::shared_ptr<Request>)> deliver;
+  bool on_pool = false;
+};
+
+class Worker final : public std::enable_shared_from_this<Worker>, private EnginePeers, private TransportEvents {
+ public:
+  // Blocks until the group is complete, at most group.join_timeout.
+  static Result<std::shared_ptr<Worker>> Open(const Config& config);
+  ~Worker() override;
+
+  const std::string& name() const { return options_.name; }
+  WorkerId id() const { return id_; }
+  std::string address() const;
+  std::string InfoJson() const;
+  Clock& clock() override { return *clock_; }
+  int64_t backward_timeout() const { return options_.backward_timeout; }
+
+  Status AddPeer(const ConfigPeer& peer);
+
+  Status AddHandler(const std::string& name, Handler handler);
+  Status RemoveHandler(const std::string& name);
+
+  // The future completes once; on an error returned here nothing has happened.
+  Result<std::shared_ptr<Future>> StartCall(CallSpec spec);
+
+  Result<std::shared_ptr<DistAutogradContext>> NewContext();
+  Result<std::shared_ptr<DistAutogradContext>> FindContext(int64_t id) const { return container_.Find(id); }
+  Status ReleaseContext(int64_t id);
+  std::string DescribeContext(const DistAutogradContext& context) const;
+
+  // timeout in ns from now; 0: the default. The future completes without values.
+  Result<std::shared_ptr<Future>> StartBackward(std::shared_ptr<DistAutogradContext> context, BackwardRequest request,
+                                                int64_t timeout);
+
+  // Ends the worker: lets what runs end until `timeout` ns have passed (real time), says goodbye, frees everything. The
+  // first call decides; later ones get the same future. The future is complete before the worker's threads have ended.
+  std::shared_ptr<Future> Close(int64_t timeout);
+  void Abort();
+  // Waits until the threads have ended. Not on one of them.
+  void WaitUntilEnded();
+
+ private:
+  friend class ServerLink;
+
+  struct Peer {
+    ConfigPeer member;
+    std::shared_ptr<ClientLink> link;  // null when there is no connection
+    uint64_t incarnation = 0;          // as it last said, 0: not known
+  };
+
+  explicit Worker(WorkerOptions options);
+  Status Start();
+  Status JoinGroup();
+
+  // EnginePeers
+  WorkerId self() const override { return id_; }
+  std::string NameOf(WorkerId worker) const override;
+  void Send(WorkerId to, Message message, AckCallback done) override;
+  void Post(std::function<void()> task) override { pool_->Post(std::move(task)); }
+
+  // TransportEvents
+  std::shared_ptr<ConnectionEvents> OnAccept(std::shared_ptr<Connection> connection) override;
+  void OnAddress(std::string address) override;
+
+  // Connections
+  Result<std::shared_ptr<ClientLink>> LinkTo(WorkerId to);
+  Result<WorkerId> FindPeer(const std::string& name, WorkerId id) const;
+  Status OnIntroduced(WorkerId peer, const HelloReply& hello);
+  void OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status);
+  // The other side of an accepted connection; checks the introduction.
+  HelloReply Introduce(const Hello& hello);
+  void OnServerLinkReady(std::shared_ptr<ServerLink> link);
+  void OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status);
+  void OnGoodbye(WorkerId peer);
+
+  // Calls
+  struct Wrapped {
+    Message message;
+    std::vector<bool> record_grad;
+    int64_t message_id = 0;
+  };
+  Result<Wrapped> Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context,
+                       WorkerId to, bool record);
+  Result<ValueList> Unwrap(DecodedMessage message, const std::shared_ptr<DistAutogradContext>& context, WorkerId from);
+  void OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, DecodedMessage message);
+  void RunOperator(const std::shared_ptr<Request>& request, const std::string& name, const std::string& overload);
+  Result<std::shared_ptr<const Operator>> FindOperator(const std::string& name, const std::string& overload);
+  Status Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
+                 Result<ValueList> outcome);
+  void OnCleanup(WorkerId from, int64_t context_id);
+  void TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except);
+
+  // The end
+  enum class State { kOpen, kClosing, kClosed };
+  Status CheckOpen() const;
+  void Drain(int64_t timeout, bool* cut_short);
+  void End(Status pending);
+  void BusyAdd(int64_t delta);
+
+  const WorkerOptions options_;
+  const WorkerId id_;
+  const uint64_t incarnation_;
+  const OperatorAllowList allowed_;
+  std::unique_ptr<Clock> own_clock_;  // null when the transport owns time
+  std::unique_ptr<Transport> transport_;
+  Clock* clock_ = nullptr;
+  std::unique_ptr<Rendezvous> rendezvous_;
+  std::unique_ptr<Executor> pool_;
+  DistAutogradContainer container_;
+  DistEngine engine_;
+
+  mutable std::mutex peers_mutex_;  // guards the next five
+  std::unordered_map<WorkerId, Peer> peers_;
+  std::unordered_map<std::string, WorkerId> ids_by_name_;
+  std::unordered_set<std::shared_ptr<ServerLink>> server_links_;
+  std::string address_;
+  std::condition_variable links_changed_;
+
+  mutable std::shared_mutex handlers_mutex_;  // guards the next two
+  std::unordered_map<std::string, std::shared_ptr<Handler>> handlers_;
+  std::unordered_map<std::string, std::shared_ptr<const Operator>> operators_;
+
+  std::atomic<State> state_{State::kOpen};
+  std::mutex end_mutex_;  // guards the next three
+  std::condition_variable idle_;
+  std::shared_ptr<Future> end_;
+  bool ended_ = false;
+  std::atomic<int64_t> busy_{0};      // calls, requests and passes that run
+  std::atomic<int64_t> requests_{0};  // inbound, not answered
+};
+
+}  // namespace gradferry
