@@ -2,6 +2,7 @@
 // not check each of them.
 #include "impl/wire/decoder.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -167,9 +168,9 @@ class Decoder {
   }
 
   void Body(uint8_t kind, Message& message) {
-    if (!BodyOf(kind, message)) {
-      errors_.Fail(Code::kDataLoss, StrCat("frame.kind: unknown kind ", int{kind}));
-    }
+    if (BodyOf(kind, message)) return;
+    Scope scope(errors_, "frame");
+    errors_.FailField("kind", Code::kDataLoss, StrCat("unknown kind ", int{kind}));
   }
 
   template <class... M>
@@ -306,6 +307,7 @@ class Decoder {
     if (!errors_.ok()) return;
     auto lengths = PartLengths(tensor);
     if (!lengths.ok()) return errors_.Fail(Code::kDataLoss, lengths.status().message());
+    CheckCanonical(tensor, *lengths);
     for (const uint64_t length : *lengths) layout_.Add(length);
     tensors_.push_back(std::move(tensor));
   }
@@ -358,6 +360,22 @@ class Decoder {
     if (tensor.sizes.empty()) errors_.FailField("order", Code::kDataLoss, "a tensor without dimensions has no order");
     tensor.order.resize(tensor.sizes.size());
     for (uint8_t& dimension : tensor.order) Number("order", dimension);
+  }
+
+  // An order says something: it is not row-major, and expanded dimensions, which have no place in memory, come last. A
+  // tensor without elements has neither.
+  void CheckCanonical(const TensorDescription& tensor, const std::vector<uint64_t>& lengths) {
+    if (tensor.form != TensorForm::kDense || (tensor.order.empty() && tensor.expanded == 0)) return;
+    if (lengths[0] == 0) errors_.Fail(Code::kDataLoss, "order or expanded dimensions of a tensor without elements");
+    if (tensor.order.empty()) return;
+    const auto is_expanded = [&](uint8_t dimension) { return (tensor.expanded >> dimension & 1) != 0; };
+    const auto last = std::find_if(tensor.order.begin(), tensor.order.end(), is_expanded);
+    if (!std::all_of(last, tensor.order.end(), is_expanded) || !std::is_sorted(last, tensor.order.end())) {
+      errors_.FailField("order", Code::kDataLoss, "expanded dimensions come last, in ascending order");
+    }
+    if (std::is_sorted(tensor.order.begin(), last)) {
+      errors_.FailField("order", Code::kDataLoss, "row-major, which is not written");
+    }
   }
 
   const WireLimits& limits_;

@@ -1,14 +1,16 @@
 // Where in a message the encoder or decoder is, and the first thing that went wrong there: "Call.arguments[3][0]: ...".
-// The place is a linked list of scopes on the stack, which costs nothing until a text is asked for. Used within
-// impl/wire only.
+// The place is a few words per level, which become a text only when one is asked for. Used within impl/wire only.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 
 #include "impl/base/status.h"
+#include "impl/wire/wire_format.h"
 
 namespace gradferry {
 
@@ -17,22 +19,23 @@ class FieldErrors {
   // A message, field or element for as long as it lives; scopes nest.
   class Scope {
    public:
-    Scope(FieldErrors& errors, const char* name) : errors_(errors), parent_(errors.top_), name_(name) {
-      errors.top_ = this;
-    }
-    Scope(FieldErrors& errors, size_t index) : errors_(errors), parent_(errors.top_), index_(index) {
-      errors.top_ = this;
-    }
+    Scope(FieldErrors& errors, const char* name) : Scope(errors, Step{name, 0}) {}
+    Scope(FieldErrors& errors, size_t index) : Scope(errors, Step{nullptr, index}) {}
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
-    ~Scope() { errors_.top_ = parent_; }
+    ~Scope() { --errors_.depth_; }
 
    private:
     friend class FieldErrors;
+    struct Step {
+      const char* name;  // null: an element
+      size_t index;
+    };
+    Scope(FieldErrors& errors, Step step) : errors_(errors) {
+      if (errors.depth_ < errors.steps_.size()) errors.steps_[errors.depth_] = step;
+      ++errors.depth_;
+    }
     FieldErrors& errors_;
-    const Scope* const parent_;
-    const char* const name_ = nullptr;  // null: an element
-    const size_t index_ = 0;
   };
 
   bool ok() const { return status_.ok(); }
@@ -61,22 +64,22 @@ class FieldErrors {
  private:
   std::string Place() const {
     std::string text;
-    Append(top_, &text);
+    for (size_t i = 0; i < std::min(depth_, steps_.size()); ++i) {
+      if (steps_[i].name == nullptr) {
+        text += '[' + std::to_string(steps_[i].index) + ']';
+      } else {
+        if (!text.empty()) text += '.';
+        text += steps_[i].name;
+      }
+    }
     return text;
   }
-  // As deep as the scopes are, which the nesting limit bounds.
-  static void Append(const Scope* scope, std::string* text) {
-    if (scope == nullptr) return;
-    Append(scope->parent_, text);
-    if (scope->name_ == nullptr) {
-      *text += '[' + std::to_string(scope->index_) + ']';
-    } else {
-      if (!text->empty()) *text += '.';
-      *text += scope->name_;
-    }
-  }
 
-  const Scope* top_ = nullptr;
+  // Message, wrapper, field and what is within it, besides the levels of lists.
+  static constexpr size_t kMostSteps = kMaxNesting + 8;
+
+  std::array<Scope::Step, kMostSteps> steps_;  // those below depth_ are set
+  size_t depth_ = 0;
   Status status_;
 };
 

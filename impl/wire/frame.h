@@ -3,9 +3,9 @@
 // larger ones are sent from and received into their own memory, one segment per part.
 //
 // Header: magic and version (4 bytes), kind (1), body; a tensor's description stands where the tensor does, so that the
-// message's tensor table is the descriptions in the order of the body. All numbers are little endian, lengths are checked
-// against what is there before anything is allocated, and every byte must be used: trailing bytes, unknown kinds and
-// unknown flags are errors (kDataLoss). docs/protocol.md says it byte by byte.
+// message's tensor table is the descriptions in the order of the body. All numbers are little endian, lengths are
+// checked against what is there before anything is allocated, and every byte must be used: trailing bytes, unknown
+// kinds and unknown flags are errors (kDataLoss). docs/protocol.md says it byte by byte.
 #pragma once
 
 #include <cstdint>
