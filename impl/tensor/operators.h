@@ -22,9 +22,10 @@ class Operator {
   const std::string& full_name() const { return full_name_; }
 
   // Calls it on this thread. Positional arguments in the schema's order, keyword-only ones included; missing trailing
-  // ones and DefaultValue take the schema's default. With record false the call runs as under no_grad. One value per
-  // return. A failure inside the operator keeps libtorch's message (without its backtrace, which goes to the error's
-  // own field) and names the operator.
+  // ones and DefaultValue take the schema's default. With record false the call runs as under no_grad, else autograd
+  // records it, whatever the thread's own state is. One value per return; an undefined tensor is None, and what no
+  // value can carry kUnsupported. A failure inside the operator keeps libtorch's message (without its backtrace, which
+  // goes to the error's own field) and names the operator.
   Result<ValueList> Call(const ValueList& arguments, bool record) const;
 
  private:
@@ -35,7 +36,8 @@ class Operator {
 };
 
 // A Status for a libtorch exception that is being handled (in a catch block): message without backtrace, backtrace in
-// its own field, code by type (kInvalidArgument for index, value and type errors, else kUnknown).
+// its own field, code by type: kInvalidArgument for index, value and type errors, kUnimplemented for what a backend
+// lacks, kResourceExhausted when memory ran out, else kUnknown.
 Status StatusFromTorchException();
 
 }  // namespace gradferry
