@@ -12,16 +12,18 @@ load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
 _CXX_STANDARD = "c++20" if TORCH_VERSION >= (2, 12) else "c++17"
 
 # What only GCC knows. GNU-unique symbols would tie two copies of the library in one
-# process together and keep it from unloading. The two warnings are wrong here:
+# process together and keep it from unloading. The warnings are wrong here:
 # stringop-overflow believes that libtorch's intrusive_ptr counts references in the
-# bytes of a null pointer once it is inlined, and dangling-pointer does not see that
-# a scope object's destructor takes its address back.
+# bytes of a null pointer once it is inlined, dangling-pointer does not see that a
+# scope object's destructor takes its address back, and maybe-uninitialized does not
+# see that std::optional guards its value.
 _GCC_COPTS = select({
     "//bazel:compiler_is_clang": [],
     "//conditions:default": [
         "-fno-gnu-unique",
         "-Wno-stringop-overflow",
         "-Wno-dangling-pointer",
+        "-Wno-maybe-uninitialized",
     ],
 })
 
@@ -143,16 +145,38 @@ def gf_test(name, srcs, deps = [], data = [], plugins = [], env = {}, size = "sm
         **kwargs
     )
 
-def gf_tests(pattern, **kwargs):
-    """One test target for each file that matches a pattern.
+def gf_tests(folder, deps, **kwargs):
+    """One test target for each _test.cc file of a folder.
+
+    A target is named for its file, less .cc. What else lies in the folder, less
+    programs (_main.cc), is a library that its tests share.
 
     Args:
-      pattern: a glob ending in _test.cc; a target is named for its file, less .cc.
+      folder: a folder below the package, or "." for the package itself.
+      deps: what the tests use.
       **kwargs: passed on to gf_test.
     """
-    for src in native.glob([pattern], allow_empty = True):
+    prefix = "" if folder == "." else folder + "/"
+    helpers = native.glob(
+        [prefix + "*.cc"],
+        allow_empty = True,
+        exclude = ["**/*_test.cc", "**/*_main.cc"],
+    )
+    headers = native.glob([prefix + "*.h"], allow_empty = True)
+    shared = []
+    if helpers or headers:
+        shared = [prefix + "helpers"]
+        gf_library(
+            name = shared[0],
+            testonly = True,
+            srcs = helpers,
+            hdrs = headers,
+            deps = deps + ["@gradferry_gtest//:gtest_main"],
+        )
+    for src in native.glob([prefix + "*_test.cc"], allow_empty = True):
         gf_test(
             name = src[:-len(".cc")],
             srcs = [src],
+            deps = deps + shared,
             **kwargs
         )
