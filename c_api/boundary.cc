@@ -53,7 +53,8 @@ Status StatusFromAnyException() noexcept {
 
 Status CheckNotForked() {
   if (!InForkedChild()) return OkStatus();
-  return FailedPrecondition("this process was forked from one that had loaded Gradferry; after fork only exec is allowed");
+  return FailedPrecondition(
+      "this process was forked from one that had loaded Gradferry; after fork only exec is allowed");
 }
 
 Result<std::string_view> TextIn(const char* text, size_t length, const char* what) {
@@ -93,9 +94,9 @@ Status CheckStructTail(const void* given, size_t known, const char* name) {
   const auto* bytes = static_cast<const unsigned char*>(given);
   for (size_t i = known; i < size; ++i) {
     if (bytes[i] == 0) continue;
-    return Status(Code::kUnsupported, StrCat(name, " has a field at byte ", i,
-                                             " that this library does not know (it knows ", known,
-                                             " bytes): the caller was built for a newer one"));
+    return Status(Code::kUnsupported,
+                  StrCat(name, " has a field at byte ", i, " that this library does not know (it knows ", known,
+                         " bytes): the caller was built for a newer one"));
   }
   return OkStatus();
 }

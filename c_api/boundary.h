@@ -77,7 +77,7 @@ Value OrElse(Value otherwise, Body&& body) noexcept {
   }
 }
 
-// ---- Texts -----------------------------------------------------------------------------------------------------------
+// ---- Texts ---------------------------------------------------------------------------------------------------------
 
 // A text that came in: UTF-8, and not NULL unless its length is 0. `what` names it in errors: "the handler's name".
 Result<std::string_view> TextIn(const char* text, size_t length, const char* what);
@@ -85,7 +85,7 @@ Result<std::string_view> TextIn(const char* text, size_t length, const char* wha
 // The second half of the two-call pattern; see "Strings" in gradferry.h. *length is set in every case.
 Status TextOut(std::string_view text, char* buffer, size_t capacity, size_t* length);
 
-// ---- Structs that begin with struct_size ------------------------------------------------------------------------------
+// ---- Structs that begin with struct_size ---------------------------------------------------------------------------
 
 // A larger struct_size than this was never meant.
 inline constexpr uint32_t kMaxStructSize = 4096;

@@ -19,7 +19,7 @@ void gf_config_unref(gf_config* config) { UnrefHandle(config); }
 
 int32_t gf_config_load_text(gf_config* config, const char* toml, size_t length, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ConfigObject* object, Get(config));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(config));
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(toml, length, "the text"));
     return object->config.LoadText(text);
   });
@@ -27,7 +27,7 @@ int32_t gf_config_load_text(gf_config* config, const char* toml, size_t length, 
 
 int32_t gf_config_load_file(gf_config* config, const char* path, size_t length, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ConfigObject* object, Get(config));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(config));
     // Paths are bytes: one need not be UTF-8.
     if (path == nullptr || length == 0) return InvalidArgument("the path is empty");
     return object->config.LoadFile(std::string(path, length));
@@ -37,7 +37,7 @@ int32_t gf_config_load_file(gf_config* config, const char* path, size_t length, 
 int32_t gf_config_set(gf_config* config, const char* key, size_t key_length, const char* value, size_t value_length,
                       gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ConfigObject* object, Get(config));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(config));
     GF_ASSIGN_OR_RETURN(std::string_view name, TextIn(key, key_length, "the key"));
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(value, value_length, "the value"));
     return object->config.Set(name, text);
@@ -46,7 +46,7 @@ int32_t gf_config_set(gf_config* config, const char* key, size_t key_length, con
 
 int32_t gf_config_describe(gf_config* config, char* buffer, size_t capacity, size_t* length, gf_error** error) {
   return AtBoundary(error, Outs(length), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ConfigObject* object, Get(config));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(config));
     // With the environment of now, as gf_worker_open would see it; describing must not change the configuration.
     Config effective = object->config;
     GF_RETURN_IF_ERROR(effective.ApplyEnvironment());

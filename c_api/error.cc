@@ -21,13 +21,20 @@ namespace {
 const std::string& TextOf(const Error& error, uint32_t which) {
   static const auto* const none = new std::string;
   switch (which) {
-    case GF_ERROR_MESSAGE: return error.message;
-    case GF_ERROR_DOMAIN: return error.domain;
-    case GF_ERROR_WORKER: return error.worker;
-    case GF_ERROR_OPERATION: return error.operation;
-    case GF_ERROR_PEER: return error.peer;
-    case GF_ERROR_BACKTRACE: return error.backtrace;
-    default: return *none;
+    case GF_ERROR_MESSAGE:
+      return error.message;
+    case GF_ERROR_DOMAIN:
+      return error.domain;
+    case GF_ERROR_WORKER:
+      return error.worker;
+    case GF_ERROR_OPERATION:
+      return error.operation;
+    case GF_ERROR_PEER:
+      return error.peer;
+    case GF_ERROR_BACKTRACE:
+      return error.backtrace;
+    default:
+      return *none;
   }
 }
 
@@ -76,7 +83,7 @@ const gf_error* gf_error_cause(const gf_error* error) {
 int32_t gf_error_describe(const gf_error* error, char* buffer, size_t capacity, size_t* length) {
   return AtBoundary(nullptr, Outs(length), [&]() -> Status {
     if (error == nullptr) return TextOut("OK", buffer, capacity, length);
-    GF_ASSIGN_OR_RETURN(const ErrorObject* object, Get(error));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(error));
     return TextOut(Status(object->error).ToString(), buffer, capacity, length);
   });
 }

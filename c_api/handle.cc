@@ -20,18 +20,30 @@ bool InForkedChild() { return forked.load(std::memory_order_relaxed); }
 
 const char* HandleKindName(LiveKind kind) {
   switch (kind) {
-    case LiveKind::kErrors: return "gf_error";
-    case LiveKind::kTensors: return "gf_tensor";
-    case LiveKind::kLists: return "gf_list";
-    case LiveKind::kOperators: return "gf_operator";
-    case LiveKind::kConfigs: return "gf_config";
-    case LiveKind::kQueues: return "gf_queue";
-    case LiveKind::kFutures: return "gf_future";
-    case LiveKind::kRequests: return "gf_request";
-    case LiveKind::kWorkers: return "gf_worker";
-    case LiveKind::kContexts: return "gf_context";
-    case LiveKind::kOptimizers: return "gf_optimizer";
-    default: return "handle";
+    case LiveKind::kErrors:
+      return "gf_error";
+    case LiveKind::kTensors:
+      return "gf_tensor";
+    case LiveKind::kLists:
+      return "gf_list";
+    case LiveKind::kOperators:
+      return "gf_operator";
+    case LiveKind::kConfigs:
+      return "gf_config";
+    case LiveKind::kQueues:
+      return "gf_queue";
+    case LiveKind::kFutures:
+      return "gf_future";
+    case LiveKind::kRequests:
+      return "gf_request";
+    case LiveKind::kWorkers:
+      return "gf_worker";
+    case LiveKind::kContexts:
+      return "gf_context";
+    case LiveKind::kOptimizers:
+      return "gf_optimizer";
+    default:
+      return "handle";
   }
 }
 
@@ -42,7 +54,7 @@ HandlePool::HandlePool(LiveKind kind, size_t object_size)
 
 void HandlePool::AddSlab() {
   slabs_.reserve(slabs_.size() + 1);
-  auto* slab = static_cast<char*>(::operator new(cell_size_ * kCellsPerSlab));
+  auto* slab = static_cast<char*>(::operator new(cell_size_* kCellsPerSlab));
   for (size_t i = 0; i < kCellsPerSlab; ++i) {
     auto* cell = new (slab + i * cell_size_) HandleCell;
     cell->magic = kHandleMagic + static_cast<uint32_t>(kind_);

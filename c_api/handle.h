@@ -17,7 +17,7 @@
 // and then:
 //
 //   *out = MakeHandle<gf_list>(ListObject{...});              one reference, counted in LiveCount
-//   GF_ASSIGN_OR_RETURN(ListObject * list, Get(handle));      or a kInvalidArgument that says what is wrong with it
+//   GF_ASSIGN_OR_RETURN(auto* list, Get(handle));      or a kInvalidArgument that says what is wrong with it
 //   RefHandle(handle), UnrefHandle(handle)                    any thread; NULL and bad handles do nothing
 //
 // The object is destroyed when the last reference is given back, on that thread and outside the pool's lock; its

@@ -9,27 +9,27 @@ namespace {
 
 int32_t Push(gf_list* list, Value value, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ListObject* object, Get(list));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(list));
     object->values.push_back(std::move(value));
     return OkStatus();
   });
 }
 
 Result<const Value*> At(const gf_list* list, size_t index) {
-  GF_ASSIGN_OR_RETURN(const ListObject* object, Get(list));
+  GF_ASSIGN_OR_RETURN(const auto* object, Get(list));
   if (index < object->values.size()) return &object->values[index];
   return Status(Code::kOutOfRange, StrCat("value ", index, " is wanted of a list of ", object->values.size()));
 }
 
 Status WrongKind(const Value& value, size_t index, const char* wanted) {
-  return InvalidArgument(StrCat("value ", index, " of the list is of kind ", ValueKindName(value.kind()), ", not ",
-                                wanted));
+  return InvalidArgument(
+      StrCat("value ", index, " of the list is of kind ", ValueKindName(value.kind()), ", not ", wanted));
 }
 
 // The value at index, which must hold a T.
 template <class T>
 Result<const T*> TypedAt(const gf_list* list, size_t index, const char* wanted) {
-  GF_ASSIGN_OR_RETURN(const Value* value, At(list, index));
+  GF_ASSIGN_OR_RETURN(const auto* value, At(list, index));
   const T* typed = value->get<T>();
   if (typed == nullptr) return WrongKind(*value, index, wanted);
   return typed;
@@ -63,7 +63,7 @@ int32_t gf_list_push_double(gf_list* list, double value, gf_error** error) { ret
 
 int32_t gf_list_push_string(gf_list* list, const char* text, size_t length, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ListObject* object, Get(list));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(list));
     GF_ASSIGN_OR_RETURN(std::string_view view, TextIn(text, length, "the string"));
     object->values.push_back(std::string(view));
     return OkStatus();
@@ -72,7 +72,7 @@ int32_t gf_list_push_string(gf_list* list, const char* text, size_t length, gf_e
 
 int32_t gf_list_push_bytes(gf_list* list, const void* data, size_t length, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ListObject* object, Get(list));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(list));
     if (data == nullptr && length > 0) return InvalidArgument(StrCat("the bytes are NULL, with a length of ", length));
     object->values.push_back(Bytes{length == 0 ? std::string() : std::string(static_cast<const char*>(data), length)});
     return OkStatus();
@@ -81,8 +81,8 @@ int32_t gf_list_push_bytes(gf_list* list, const void* data, size_t length, gf_er
 
 int32_t gf_list_push_tensor(gf_list* list, gf_tensor* tensor, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ListObject* object, Get(list));
-    GF_ASSIGN_OR_RETURN(TensorObject * pushed, Get(tensor));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(list));
+    GF_ASSIGN_OR_RETURN(auto* pushed, Get(tensor));
     object->values.push_back(pushed->tensor);
     return OkStatus();
   });
@@ -90,8 +90,8 @@ int32_t gf_list_push_tensor(gf_list* list, gf_tensor* tensor, gf_error** error) 
 
 int32_t gf_list_push_list(gf_list* list, gf_list* value, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(ListObject* object, Get(list));
-    GF_ASSIGN_OR_RETURN(ListObject * pushed, Get(value));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(list));
+    GF_ASSIGN_OR_RETURN(auto* pushed, Get(value));
     // A copy first: a list may be pushed to itself.
     ValueList copy = pushed->values;
     object->values.push_back(std::move(copy));
@@ -112,7 +112,7 @@ uint32_t gf_list_kind(const gf_list* list, size_t index) {
 
 int32_t gf_list_get_bool(const gf_list* list, size_t index, int32_t* out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const bool* value, TypedAt<bool>(list, index, "bool"));
+    GF_ASSIGN_OR_RETURN(const auto* value, TypedAt<bool>(list, index, "bool"));
     *out = *value ? 1 : 0;
     return OkStatus();
   });
@@ -120,7 +120,7 @@ int32_t gf_list_get_bool(const gf_list* list, size_t index, int32_t* out, gf_err
 
 int32_t gf_list_get_int(const gf_list* list, size_t index, int64_t* out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const int64_t* value, TypedAt<int64_t>(list, index, "int"));
+    GF_ASSIGN_OR_RETURN(const auto* value, TypedAt<int64_t>(list, index, "int"));
     *out = *value;
     return OkStatus();
   });
@@ -128,7 +128,7 @@ int32_t gf_list_get_int(const gf_list* list, size_t index, int64_t* out, gf_erro
 
 int32_t gf_list_get_double(const gf_list* list, size_t index, double* out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const double* value, TypedAt<double>(list, index, "double"));
+    GF_ASSIGN_OR_RETURN(const auto* value, TypedAt<double>(list, index, "double"));
     *out = *value;
     return OkStatus();
   });
@@ -136,7 +136,7 @@ int32_t gf_list_get_double(const gf_list* list, size_t index, double* out, gf_er
 
 int32_t gf_list_get_bytes(const gf_list* list, size_t index, const char** out, size_t* length, gf_error** error) {
   return AtBoundary(error, Outs(out, length), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const Value* value, At(list, index));
+    GF_ASSIGN_OR_RETURN(const auto* value, At(list, index));
     const std::string* text = value->get<std::string>();
     if (const Bytes* bytes = value->get<Bytes>()) text = &bytes->data;
     if (text == nullptr) return WrongKind(*value, index, "string or bytes");
@@ -148,7 +148,7 @@ int32_t gf_list_get_bytes(const gf_list* list, size_t index, const char** out, s
 
 int32_t gf_list_get_tensor(const gf_list* list, size_t index, gf_tensor** out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const at::Tensor* value, TypedAt<at::Tensor>(list, index, "tensor"));
+    GF_ASSIGN_OR_RETURN(const auto* value, TypedAt<at::Tensor>(list, index, "tensor"));
     *out = MakeHandle<gf_tensor>(TensorObject{*value});
     return OkStatus();
   });
@@ -156,7 +156,7 @@ int32_t gf_list_get_tensor(const gf_list* list, size_t index, gf_tensor** out, g
 
 int32_t gf_list_get_list(const gf_list* list, size_t index, gf_list** out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const ValueList* value, TypedAt<ValueList>(list, index, "list"));
+    GF_ASSIGN_OR_RETURN(const auto* value, TypedAt<ValueList>(list, index, "list"));
     *out = MakeHandle<gf_list>(ListObject{*value});
     return OkStatus();
   });

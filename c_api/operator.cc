@@ -30,7 +30,7 @@ const char* gf_operator_schema(const gf_operator* op, size_t* length) {
 int32_t gf_operator_call(gf_operator* op, const gf_list* arguments, uint32_t grad, gf_list** results,
                          gf_error** error) {
   return AtBoundary(error, Outs(results), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const OperatorObject* object, Get(op));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(op));
     if (grad > GF_GRAD_RECORD) return InvalidArgument(StrCat("grad is GF_GRAD_OFF or GF_GRAD_RECORD, got ", grad));
     static const auto* const nothing = new ListObject;
     const ListObject* list = nothing;

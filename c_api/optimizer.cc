@@ -15,8 +15,8 @@ Result<std::vector<at::Tensor>> TensorsOf(const ValueList& values) {
   for (size_t i = 0; i < values.size(); ++i) {
     const auto* tensor = values[i].get<at::Tensor>();
     if (tensor == nullptr) {
-      return InvalidArgument(StrCat("parameters are tensors; value ", i, " of the list is of kind ",
-                                    ValueKindName(values[i].kind())));
+      return InvalidArgument(
+          StrCat("parameters are tensors; value ", i, " of the list is of kind ", ValueKindName(values[i].kind())));
     }
     tensors.push_back(*tensor);
   }
@@ -33,7 +33,7 @@ int32_t gf_optimizer_new(const char* spec, size_t length, const gf_list* paramet
   return AtBoundary(error, Outs(out), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(spec, length, "the optimizer's spec"));
     GF_ASSIGN_OR_RETURN(OptimizerText parsed, ParseOptimizerSpec(text));
-    GF_ASSIGN_OR_RETURN(const ListObject* list, Get(parameters));
+    GF_ASSIGN_OR_RETURN(const auto* list, Get(parameters));
     GF_ASSIGN_OR_RETURN(std::vector<at::Tensor> tensors, TensorsOf(list->values));
     GF_ASSIGN_OR_RETURN(auto optimizer, Optimizer::New(parsed, std::move(tensors)));
     *out = MakeHandle<gf_optimizer>(OptimizerObject{std::move(optimizer)});

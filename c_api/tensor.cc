@@ -65,13 +65,13 @@ Status SetRequiresGrad(const at::Tensor& tensor, bool requires_grad) {
   if (!tensor.defined()) return InvalidArgument("the tensor is undefined: it cannot require grad");
   bool differentiable = at::isFloatingType(tensor.scalar_type()) || at::isComplexType(tensor.scalar_type());
   if (requires_grad && !differentiable) {
-    return InvalidArgument(StrCat("only floating point and complex tensors can require grad, not ",
-                                  DescribeTensor(tensor)));
+    return InvalidArgument(
+        StrCat("only floating point and complex tensors can require grad, not ", DescribeTensor(tensor)));
   }
   if (!tensor.is_leaf()) {
     if (requires_grad) return OkStatus();
-    return FailedPrecondition(StrCat("a result of recorded operators always requires grad; detach it instead: ",
-                                     DescribeTensor(tensor)));
+    return FailedPrecondition(
+        StrCat("a result of recorded operators always requires grad; detach it instead: ", DescribeTensor(tensor)));
   }
   tensor.set_requires_grad(requires_grad);
   return OkStatus();
@@ -127,8 +127,8 @@ int32_t gf_tensor_from_dlpack_legacy(struct DLManagedTensor* dlpack, gf_tensor**
 
 int32_t gf_tensor_to_dlpack(gf_tensor* tensor, struct DLManagedTensorVersioned** out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const TensorObject* object, Get(tensor));
-    GF_ASSIGN_OR_RETURN(dlpack::ManagedTensorVersioned * view, ToDlpack(object->tensor));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(tensor));
+    GF_ASSIGN_OR_RETURN(auto* view, ToDlpack(object->tensor));
     *out = reinterpret_cast<struct DLManagedTensorVersioned*>(view);
     return OkStatus();
   });
@@ -156,7 +156,7 @@ int32_t gf_tensor_adopt_aten(void* at_tensor, const char* torch_version, size_t 
 
 int32_t gf_tensor_to_aten(gf_tensor* tensor, const char* torch_version, size_t length, void** out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const TensorObject* object, Get(tensor));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(tensor));
     GF_ASSIGN_OR_RETURN(std::string_view version, TextIn(torch_version, length, "torch_version"));
     GF_ASSIGN_OR_RETURN(*out, ToAten(object->tensor, version));
     return OkStatus();
@@ -171,7 +171,7 @@ int32_t gf_tensor_describe(gf_tensor* tensor, gf_tensor_info* info, gf_error** e
   return AtBoundary(error, Outs(), [&]() -> Status {
     GF_RETURN_IF_ERROR(CheckStructSize(info, sizeof(gf_tensor_info), "gf_tensor_info"));
     StructOut(gf_tensor_info{}, info);
-    GF_ASSIGN_OR_RETURN(const TensorObject* object, Get(tensor));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(tensor));
     GF_ASSIGN_OR_RETURN(gf_tensor_info described, Describe(object->tensor));
     StructOut(described, info);
     return OkStatus();
@@ -180,7 +180,7 @@ int32_t gf_tensor_describe(gf_tensor* tensor, gf_tensor_info* info, gf_error** e
 
 int32_t gf_tensor_set_requires_grad(gf_tensor* tensor, int32_t requires_grad, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const TensorObject* object, Get(tensor));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(tensor));
     TorchScope scope(GradRecording::kOff);
     return SetRequiresGrad(object->tensor, requires_grad != 0);
   });
@@ -188,7 +188,7 @@ int32_t gf_tensor_set_requires_grad(gf_tensor* tensor, int32_t requires_grad, gf
 
 int32_t gf_tensor_read(gf_tensor* tensor, void* data, size_t size, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_ASSIGN_OR_RETURN(const TensorObject* object, Get(tensor));
+    GF_ASSIGN_OR_RETURN(const auto* object, Get(tensor));
     return ReadElements(object->tensor, data, size);
   });
 }

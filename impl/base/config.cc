@@ -31,7 +31,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"worker.name", kString, "", "worker<RANK> with a rendezvous", 0, 0, false,
        "The worker's name in the group: 1 to 127 of `A-Z a-z 0-9 _ : . -`. Required without a rendezvous."},
       {"worker.id", kInteger, "-1", "", -1, kLastId, false,
-       "The worker's number in the group. -1: the rank of the rendezvous, or the id that `group.peers` gives its name."},
+       "The worker's number in the group. -1: the rank of the rendezvous, or the id that `group.peers` gives its "
+       "name."},
       {"worker.threads", kInteger, "", "number of cores", 1, 1024, false,
        "Threads that run handlers, operators and backward passes. One is enough for any nesting of calls."},
       {"worker.listen", kString, "", "the transport's own", 0, 0, false,
@@ -40,7 +41,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"group.name", kString, "default", "", 0, 0, false,
        "Workers of different groups refuse each other: 1 to 127 of `A-Z a-z 0-9 _ : . -`."},
       {"group.peers", kPeers, "", "none", 0, 0, false,
-       "The members: an array of `{ id = 0, name = \"trainer\", address = \"...\" }`. A member whose address is not known "
+       "The members: an array of `{ id = 0, name = \"trainer\", address = \"...\" }`. A member whose address is not "
+       "known "
        "yet has none; this worker itself may be among them."},
       {"group.rendezvous", kString, "", "none", 0, 0, false,
        "Where the members find each other: `env` (`MASTER_ADDR`, `MASTER_PORT`, `RANK`, `WORLD_SIZE`, as torchrun sets "
@@ -187,7 +189,8 @@ std::string CheckPeers(const json& value) {
   for (const json& peer : value) {
     std::string wanted = CheckPeer(peer);
     if (!wanted.empty()) return wanted;
-    if (!ids.insert(peer["id"].get<int64_t>()).second) return StrCat("each id once, id ", peer["id"], " is there twice");
+    if (!ids.insert(peer["id"].get<int64_t>()).second)
+      return StrCat("each id once, id ", peer["id"], " is there twice");
     if (!names.insert(peer["name"]).second) return StrCat("each name once, name ", peer["name"], " is there twice");
   }
   return "";
@@ -195,10 +198,14 @@ std::string CheckPeers(const json& value) {
 
 std::string CheckValue(const ConfigKey& key, const json& value) {
   switch (key.type) {
-    case ConfigType::kString: return CheckString(key.name, value);
-    case ConfigType::kInteger: return CheckInteger(key, value);
-    case ConfigType::kStrings: return CheckStrings(value);
-    case ConfigType::kPeers: return CheckPeers(value);
+    case ConfigType::kString:
+      return CheckString(key.name, value);
+    case ConfigType::kInteger:
+      return CheckInteger(key, value);
+    case ConfigType::kStrings:
+      return CheckStrings(value);
+    case ConfigType::kPeers:
+      return CheckPeers(value);
     case ConfigType::kDuration: {
       constexpr char kForm[] = "a duration, as in \"30s\" or \"250ms\" (\"none\" is no limit)";
       if (!value.is_string()) return kForm;
@@ -225,8 +232,8 @@ Status AddValue(const std::string& key, json value, Values* values) {
   if (known == nullptr) return UnknownKey(key);
   std::string wanted = CheckValue(*known, value);
   if (!wanted.empty()) {
-    return InvalidArgument(StrCat(key, " wants ", wanted, "; got ",
-                                  known->secret ? "something else" : DescribeTomlValue(value)));
+    return InvalidArgument(
+        StrCat(key, " wants ", wanted, "; got ", known->secret ? "something else" : DescribeTomlValue(value)));
   }
   (*values)[key] = std::move(value);
   return OkStatus();
@@ -235,8 +242,7 @@ Status AddValue(const std::string& key, json value, Values* values) {
 // The value that a text without type stands for (Set, the environment).
 Result<json> ReadText(const std::string& key, std::string_view text) {
   const ConfigKey* known = FindKey(key);
-  bool takes_bare_text =
-      known == nullptr || known->type == ConfigType::kString || known->type == ConfigType::kDuration;
+  bool takes_bare_text = known == nullptr || known->type == ConfigType::kString || known->type == ConfigType::kDuration;
   bool typed_string = known != nullptr && takes_bare_text;
   bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
   // A worker may be named 42: for a string only quotes make TOML of the text.
@@ -282,12 +288,12 @@ std::string VariableOf(std::string_view key) {
 // Variables that are read elsewhere: by the plugin search, the bindings, the programs, and the build, which people
 // often have in the same environment.
 bool IsReserved(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"GRADFERRY_PLUGIN_PATH", "GRADFERRY_LIBRARY",    "GRADFERRY_OUTPUT_BASE",
+  static constexpr std::string_view kNames[] = {"GRADFERRY_PLUGIN_PATH", "GRADFERRY_LIBRARY",   "GRADFERRY_OUTPUT_BASE",
                                                 "GRADFERRY_DISK_CACHE",  "GRADFERRY_PLATFORMS", "GRADFERRY_SKYLIB"};
   static constexpr std::string_view kPrefixes[] = {
-      "GRADFERRY_LOG",    "GRADFERRY_DEMO_", "GRADFERRY_TORCH",        "GRADFERRY_TENSORPIPE",
-      "GRADFERRY_THRIFT", "GRADFERRY_GTEST", "GRADFERRY_TOMLPLUSPLUS", "GRADFERRY_NLOHMANN_JSON",
-      "GRADFERRY_RULES_"};
+      "GRADFERRY_LOG",          "GRADFERRY_DEMO_",         "GRADFERRY_TORCH",
+      "GRADFERRY_TENSORPIPE",   "GRADFERRY_THRIFT",        "GRADFERRY_GTEST",
+      "GRADFERRY_TOMLPLUSPLUS", "GRADFERRY_NLOHMANN_JSON", "GRADFERRY_RULES_"};
   auto is_name = [&](std::string_view reserved) { return name == reserved; };
   auto has_prefix = [&](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; };
   return std::any_of(std::begin(kNames), std::end(kNames), is_name) ||
@@ -333,10 +339,13 @@ json DefaultOf(const ConfigKey& key) {
   std::string_view text = key.default_text;
   switch (key.type) {
     case ConfigType::kString:
-    case ConfigType::kDuration: return std::string(text);
+    case ConfigType::kDuration:
+      return std::string(text);
     case ConfigType::kStrings:
-    case ConfigType::kPeers: return json::array();
-    case ConfigType::kInteger: break;
+    case ConfigType::kPeers:
+      return json::array();
+    case ConfigType::kInteger:
+      break;
   }
   if (!text.empty()) return std::stoll(key.default_text);
   // worker.threads; hardware_concurrency may not know.
@@ -354,7 +363,9 @@ const json& Default(std::string_view key) {
 }
 
 Result<std::string> ReadFile(const std::string& path) {
-  auto failure = [&] { return NotFound(StrCat("the configuration file ", path, " cannot be read: ", strerror(errno))); };
+  auto failure = [&] {
+    return NotFound(StrCat("the configuration file ", path, " cannot be read: ", strerror(errno)));
+  };
   FILE* file = std::fopen(path.c_str(), "rbe");
   if (file == nullptr) return failure();
   std::string text;
@@ -371,10 +382,14 @@ Result<std::string> ReadFile(const std::string& path) {
 
 const char* FromName(Config::From from) {
   switch (from) {
-    case Config::From::kDefault: return "default";
-    case Config::From::kFile: return "file";
-    case Config::From::kEnvironment: return "environment";
-    case Config::From::kCall: return "call";
+    case Config::From::kDefault:
+      return "default";
+    case Config::From::kFile:
+      return "file";
+    case Config::From::kEnvironment:
+      return "environment";
+    case Config::From::kCall:
+      return "call";
   }
   return "default";
 }
@@ -390,11 +405,16 @@ bool SoundsSecret(std::string_view key) {
 
 const char* TypeName(ConfigType type) {
   switch (type) {
-    case ConfigType::kString: return "string";
-    case ConfigType::kInteger: return "integer";
-    case ConfigType::kDuration: return "duration";
-    case ConfigType::kStrings: return "array of strings";
-    case ConfigType::kPeers: return "array of tables";
+    case ConfigType::kString:
+      return "string";
+    case ConfigType::kInteger:
+      return "integer";
+    case ConfigType::kDuration:
+      return "duration";
+    case ConfigType::kStrings:
+      return "array of strings";
+    case ConfigType::kPeers:
+      return "array of tables";
   }
   return "";
 }

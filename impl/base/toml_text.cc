@@ -22,12 +22,18 @@ std::string Print(const T& value) {
 // Throws nothing; a number without a JSON form sets *bad to what it is.
 json ToJson(const toml::node& node, std::string* bad) {
   switch (node.type()) {
-    case toml::node_type::string: return node.as_string()->get();
-    case toml::node_type::integer: return node.as_integer()->get();
-    case toml::node_type::boolean: return node.as_boolean()->get();
-    case toml::node_type::date: return Print(node.as_date()->get());
-    case toml::node_type::time: return Print(node.as_time()->get());
-    case toml::node_type::date_time: return Print(node.as_date_time()->get());
+    case toml::node_type::string:
+      return node.as_string()->get();
+    case toml::node_type::integer:
+      return node.as_integer()->get();
+    case toml::node_type::boolean:
+      return node.as_boolean()->get();
+    case toml::node_type::date:
+      return Print(node.as_date()->get());
+    case toml::node_type::time:
+      return Print(node.as_time()->get());
+    case toml::node_type::date_time:
+      return Print(node.as_date_time()->get());
     case toml::node_type::floating_point: {
       double value = node.as_floating_point()->get();
       if (!std::isfinite(value)) *bad = Print(value);
@@ -43,7 +49,8 @@ json ToJson(const toml::node& node, std::string* bad) {
       for (auto&& [key, item] : *node.as_table()) object[std::string(key.str())] = ToJson(item, bad);
       return object;
     }
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 

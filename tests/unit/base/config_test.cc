@@ -118,8 +118,8 @@ TEST(ConfigTest, ACallGoesBeforeTheEnvironmentBeforeTextsBeforeDefaults) {
   Config config;
   EXPECT_EQ(config.WhereFrom("worker.threads"), Config::From::kDefault);
   MustBeOk(config.Set("worker.threads", "4"));
-  MustBeOk(config.ApplyEnvironment({"GRADFERRY_WORKER_THREADS=3", "GRADFERRY_WORKER_ID=3", "GRADFERRY_TRANSPORT_SIM_A=3",
-                                    "GRADFERRY_TRANSPORT_SIM_B=3"}));
+  MustBeOk(config.ApplyEnvironment({"GRADFERRY_WORKER_THREADS=3", "GRADFERRY_WORKER_ID=3",
+                                    "GRADFERRY_TRANSPORT_SIM_A=3", "GRADFERRY_TRANSPORT_SIM_B=3"}));
   MustBeOk(config.LoadText("worker = { threads = 2, id = 2, name = 'two' }\ntransport.sim = { a = 2, b = 2, c = 2 }"));
   MustBeOk(config.Set("transport.sim.a", "4"));
   EXPECT_EQ(config.GetInt("worker.threads"), 4);
@@ -303,8 +303,7 @@ TEST(ConfigEnvironmentTest, ReadsEveryTypeAndLeavesOtherVariablesAlone) {
   ASSERT_EQ(config.GetPeers().size(), 1u);
   EXPECT_EQ(config.GetPeers()[0].address, "b=c");
   EXPECT_THAT(config.GetStrings("transport.plugin_path"), ElementsAre("/a", "/b"));
-  EXPECT_EQ(json::parse(config.GetSection("transport.sim")),
-            json::parse(R"({"seed": 9, "long_name": "bare text"})"));
+  EXPECT_EQ(json::parse(config.GetSection("transport.sim")), json::parse(R"({"seed": 9, "long_name": "bare text"})"));
 }
 
 TEST(ConfigEnvironmentTest, ATransportWhoseNameHasAnUnderscoreGetsItsOptions) {
@@ -330,8 +329,7 @@ TEST(ConfigEnvironmentTest, ReservedAndEmptyVariablesAreNotRead) {
   MustBeOk(config.ApplyEnvironment({"GRADFERRY_PLUGIN_PATH=/a:/b", "GRADFERRY_TORCH=/opt", "GRADFERRY_TORCH_HOME=x",
                                     "GRADFERRY_LOG=debug", "GRADFERRY_LOG_FILE=x", "GRADFERRY_TENSORPIPE=/opt",
                                     "GRADFERRY_GTEST=/opt", "GRADFERRY_LIBRARY=/lib/x.so", "GRADFERRY_DEMO_DATA=/x",
-                                    "GRADFERRY_OUTPUT_BASE=/x", "GRADFERRY_WORKER_THREADS=",
-                                    "GRADFERRY_UNHEARD_OF="}));
+                                    "GRADFERRY_OUTPUT_BASE=/x", "GRADFERRY_WORKER_THREADS=", "GRADFERRY_UNHEARD_OF="}));
   EXPECT_FALSE(config.IsSet("worker.threads"));
 }
 

@@ -41,8 +41,10 @@ TEST(OptimizerSpecTest, SaysWhatIsWrongWithATextOfAnotherForm) {
   EXPECT_THAT(ErrorOf("sgd"), HasSubstr("line 1"));
   EXPECT_THAT(ErrorOf("sgd = 0.1"), HasSubstr("sgd is the number 0.1"));
   EXPECT_THAT(ErrorOf("sgd = { lr = 0.1 }\nadam = {}"), HasSubstr("two kinds, sgd and adam"));
-  EXPECT_THAT(ErrorOf("sgd = { lr = \"0.1\" }"), HasSubstr("option lr of sgd wants a number or a boolean, got the str"));
-  EXPECT_THAT(ErrorOf("sgd = { lr = { a = 1 } }"), HasSubstr("option lr of sgd wants a number or a boolean, got a tab"));
+  EXPECT_THAT(ErrorOf("sgd = { lr = \"0.1\" }"),
+              HasSubstr("option lr of sgd wants a number or a boolean, got the str"));
+  EXPECT_THAT(ErrorOf("sgd = { lr = { a = 1 } }"),
+              HasSubstr("option lr of sgd wants a number or a boolean, got a tab"));
   EXPECT_THAT(ErrorOf("sgd = { lr = inf }"), HasSubstr("lr wants a finite number, got inf"));
 }
 

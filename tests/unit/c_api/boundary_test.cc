@@ -85,7 +85,9 @@ TEST(ErrorTest, ShowsEveryFactAndTheChain) {
   {
     Status inner = Status(Code::kDeadlineExceeded, "no answer").WithPeer("stage2").WithElapsed(5000000);
     Status outer = inner.Wrap(Code::kPassAborted, "the pass failed")
-                       .WithWorker("stage1").WithOperation("aten::mm").WithDomain("autograd")
+                       .WithWorker("stage1")
+                       .WithOperation("aten::mm")
+                       .WithDomain("autograd")
                        .WithRetry(Retry::kSamePeer);
     Caught caught;
     EXPECT_EQ(Report(outer, &caught.error), GF_PASS_ABORTED);
