@@ -7,7 +7,7 @@ library=$1 list=$2
 export LC_ALL=C
 failed=0
 
-symbols=$(nm -D --defined-only "$library")
+symbols=$(nm -D --defined-only --extern-only "$library")
 node=$(awk '$2 == "A" { print $3 }' <<<"$symbols")
 functions=$(awk '$2 != "A" { print $3 }' <<<"$symbols" | sed 's/@.*//' | sort)
 

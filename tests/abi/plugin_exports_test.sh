@@ -3,7 +3,7 @@
 # which the loader knows its version before it opens it.
 # Usage: plugin_exports_test.sh PLUGIN
 set -euo pipefail
-names=$(nm -D --defined-only "$1" | awk '{ print $3 }')
+names=$(nm -D --defined-only --extern-only "$1" | awk '{ print $3 }')
 if [[ $names != gf_transport_entry_v0 ]]; then
     echo "$1 should export gf_transport_entry_v0 alone; it exports: ${names:-nothing}"
     exit 1
