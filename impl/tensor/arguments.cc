@@ -16,21 +16,27 @@ constexpr size_t kShownCharacters = 40;
 
 std::string DescribeValue(const Value& value) {
   switch (value.kind()) {
-    case ValueKind::kBool: return *value.get<bool>() ? "bool true" : "bool false";
-    case ValueKind::kInt: return StrCat("int ", *value.get<int64_t>());
-    case ValueKind::kDouble: return StrCat("double ", *value.get<double>());
+    case ValueKind::kBool:
+      return *value.get<bool>() ? "bool true" : "bool false";
+    case ValueKind::kInt:
+      return StrCat("int ", *value.get<int64_t>());
+    case ValueKind::kDouble:
+      return StrCat("double ", *value.get<double>());
     case ValueKind::kString: {
       const std::string& text = *value.get<std::string>();
       const bool whole = text.size() <= kShownCharacters;
       return StrCat("string \"", text.substr(0, kShownCharacters), whole ? "\"" : "...\"");
     }
-    case ValueKind::kBytes: return StrCat(value.get<Bytes>()->data.size(), " bytes");
+    case ValueKind::kBytes:
+      return StrCat(value.get<Bytes>()->data.size(), " bytes");
     case ValueKind::kTensor: {
       const at::Tensor& tensor = *value.get<at::Tensor>();
       return tensor.defined() ? StrCat("tensor ", DescribeTensor(tensor)) : DescribeTensor(tensor);
     }
-    case ValueKind::kList: return StrCat("list of ", value.get<ValueList>()->size());
-    default: return ValueKindName(value.kind());
+    case ValueKind::kList:
+      return StrCat("list of ", value.get<ValueList>()->size());
+    default:
+      return ValueKindName(value.kind());
   }
 }
 
@@ -79,16 +85,25 @@ std::optional<c10::IValue> Match::To(const c10::TypePtr& type, const Value& valu
     case c10::TypeKind::OptionalType:
       if (IsNothing(value)) return Fit();
       return To(type->castRaw<c10::OptionalType>()->getElementType(), value);
-    case c10::TypeKind::TensorType: return ToTensor(value);
-    case c10::TypeKind::NumberType: return ToScalar(value);
+    case c10::TypeKind::TensorType:
+      return ToTensor(value);
+    case c10::TypeKind::NumberType:
+      return ToScalar(value);
     case c10::TypeKind::IntType:
-    case c10::TypeKind::SymIntType: return ToExactly<int64_t>(value);
-    case c10::TypeKind::FloatType: return ToFloat(value);
-    case c10::TypeKind::BoolType: return ToExactly<bool>(value);
-    case c10::TypeKind::StringType: return ToExactly<std::string>(value);
-    case c10::TypeKind::DeviceObjType: return ToDevice(value);
-    case c10::TypeKind::ListType: return ToList(type->castRaw<c10::ListType>()->getElementType(), value);
-    default: return Mismatch(value);  // generators, streams, storages, classes: no value is one
+    case c10::TypeKind::SymIntType:
+      return ToExactly<int64_t>(value);
+    case c10::TypeKind::FloatType:
+      return ToFloat(value);
+    case c10::TypeKind::BoolType:
+      return ToExactly<bool>(value);
+    case c10::TypeKind::StringType:
+      return ToExactly<std::string>(value);
+    case c10::TypeKind::DeviceObjType:
+      return ToDevice(value);
+    case c10::TypeKind::ListType:
+      return ToList(type->castRaw<c10::ListType>()->getElementType(), value);
+    default:
+      return Mismatch(value);  // generators, streams, storages, classes: no value is one
   }
 }
 

@@ -24,7 +24,8 @@ namespace {
 
 Status CheckSizes(c10::IntArrayRef sizes) {
   if (sizes.size() > static_cast<size_t>(kMaxTensorDims)) {
-    return InvalidArgument(StrCat("a tensor of ", sizes.size(), " dimensions; at most ", kMaxTensorDims, " are allowed"));
+    return InvalidArgument(
+        StrCat("a tensor of ", sizes.size(), " dimensions; at most ", kMaxTensorDims, " are allowed"));
   }
   for (size_t d = 0; d < sizes.size(); ++d) {
     if (sizes[d] < 0) return InvalidArgument(StrCat("dimension ", d, " of a tensor has the negative size ", sizes[d]));
@@ -124,22 +125,38 @@ Result<at::Tensor> Borrow(const Lent& lent, std::function<void()> give_back) {
 
 const char* DeviceTypeName(int32_t type) {
   switch (type) {
-    case dlpack::kCpu: return "CPU";
-    case dlpack::kCuda: return "CUDA";
-    case dlpack::kCudaHost: return "CUDA host";
-    case dlpack::kOpenCl: return "OpenCL";
-    case dlpack::kVulkan: return "Vulkan";
-    case dlpack::kMetal: return "Metal";
-    case dlpack::kVpi: return "VPI";
-    case dlpack::kRocm: return "ROCm";
-    case dlpack::kRocmHost: return "ROCm host";
-    case dlpack::kExtension: return "extension";
-    case dlpack::kCudaManaged: return "CUDA managed";
-    case dlpack::kOneApi: return "oneAPI";
-    case dlpack::kWebGpu: return "WebGPU";
-    case dlpack::kHexagon: return "Hexagon";
-    case dlpack::kMaia: return "MAIA";
-    default: return "unknown";
+    case dlpack::kCpu:
+      return "CPU";
+    case dlpack::kCuda:
+      return "CUDA";
+    case dlpack::kCudaHost:
+      return "CUDA host";
+    case dlpack::kOpenCl:
+      return "OpenCL";
+    case dlpack::kVulkan:
+      return "Vulkan";
+    case dlpack::kMetal:
+      return "Metal";
+    case dlpack::kVpi:
+      return "VPI";
+    case dlpack::kRocm:
+      return "ROCm";
+    case dlpack::kRocmHost:
+      return "ROCm host";
+    case dlpack::kExtension:
+      return "extension";
+    case dlpack::kCudaManaged:
+      return "CUDA managed";
+    case dlpack::kOneApi:
+      return "oneAPI";
+    case dlpack::kWebGpu:
+      return "WebGPU";
+    case dlpack::kHexagon:
+      return "Hexagon";
+    case dlpack::kMaia:
+      return "MAIA";
+    default:
+      return "unknown";
   }
 }
 
@@ -186,9 +203,10 @@ Status CheckExportable(const at::Tensor& tensor) {
                   StrCat("only strided tensors on the CPU have a DLPack view, not ", DescribeTensor(tensor)));
   }
   if (tensor.requires_grad()) {
-    return FailedPrecondition(StrCat("a tensor that requires grad has no DLPack view, because gradients would not flow "
-                                     "through it; detach it first: ",
-                                     DescribeTensor(tensor)));
+    return FailedPrecondition(
+        StrCat("a tensor that requires grad has no DLPack view, because gradients would not flow "
+               "through it; detach it first: ",
+               DescribeTensor(tensor)));
   }
   return OkStatus();
 }

@@ -24,9 +24,9 @@ Result<dlpack::DataType> DlTypeOf(c10::ScalarType type);
 
 struct Memory {
   dlpack::DataType dtype{};
-  void* data = nullptr;               // aligned to an element; nullptr only without elements
+  void* data = nullptr;  // aligned to an element; nullptr only without elements
   c10::IntArrayRef sizes;
-  const int64_t* strides = nullptr;   // sizes.size() of them, in elements, none negative; nullptr: row-major
+  const int64_t* strides = nullptr;  // sizes.size() of them, in elements, none negative; nullptr: row-major
   void (*deleter)(uintptr_t token) = nullptr;
   uintptr_t deleter_token = 0;
 };

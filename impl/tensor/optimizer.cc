@@ -117,8 +117,7 @@ Result<TorchOptimizer> MakeAdagrad(OptionReader& reader, const Parameters& param
   options.lr(reader.Number("lr", options.lr()));
   options.lr_decay(reader.Number("lr_decay", options.lr_decay()));
   options.weight_decay(reader.Number("weight_decay", options.weight_decay()));
-  options.initial_accumulator_value(
-      reader.Number("initial_accumulator_value", options.initial_accumulator_value()));
+  options.initial_accumulator_value(reader.Number("initial_accumulator_value", options.initial_accumulator_value()));
   options.eps(reader.Number("eps", options.eps()));
   return Make<torch::optim::Adagrad>(reader, parameters, std::move(options));
 }
@@ -184,8 +183,8 @@ Status CheckGradient(size_t index, const at::Tensor& gradient, const at::Tensor&
 
 // Whether the alias still shows the parameter's memory, which a user may have exchanged (set_data).
 bool ShowsSameMemory(const at::Tensor& alias, const at::Tensor& parameter) {
-  return alias.is_alias_of(parameter) && alias.sizes() == parameter.sizes() &&
-         alias.strides() == parameter.strides() && alias.storage_offset() == parameter.storage_offset();
+  return alias.is_alias_of(parameter) && alias.sizes() == parameter.sizes() && alias.strides() == parameter.strides() &&
+         alias.storage_offset() == parameter.storage_offset();
 }
 
 // Lends gradients to the aliases for the time of one step.

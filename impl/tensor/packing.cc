@@ -150,7 +150,9 @@ Result<PackedTensor> PackSparse(const at::Tensor& tensor) {
 
 // ---- Receiving ----
 
-Status Invalid(const std::string& what) { return InvalidArgument(StrCat("a tensor's description is not valid: ", what)); }
+Status Invalid(const std::string& what) {
+  return InvalidArgument(StrCat("a tensor's description is not valid: ", what));
+}
 
 Status CheckSizes(const TensorDescription& description) {
   if (description.sizes.size() > static_cast<size_t>(kMaxTensorDims)) {
@@ -162,7 +164,8 @@ Status CheckSizes(const TensorDescription& description) {
   return OkStatus();
 }
 
-// Bytes of a tensor of these sizes. Sizes of 0 count as 1 towards the limit, because libtorch multiplies its strides so.
+// Bytes of a tensor of these sizes. Sizes of 0 count as 1 towards the limit, because libtorch multiplies its strides
+// so.
 Result<uint64_t> CheckedBytes(const std::vector<int64_t>& sizes, uint64_t element_size) {
   int64_t bytes = static_cast<int64_t>(element_size);
   bool empty = false;
@@ -334,9 +337,12 @@ Result<std::vector<uint64_t>> PartLengths(const TensorDescription& description) 
   const uint64_t element_size = c10::elementSize(description.dtype);
   GF_RETURN_IF_ERROR(CheckSizes(description));
   switch (description.form) {
-    case TensorForm::kUndefined: break;
-    case TensorForm::kDense: return DenseLengths(description, element_size);
-    case TensorForm::kSparseCoo: return SparseLengths(description, element_size);
+    case TensorForm::kUndefined:
+      break;
+    case TensorForm::kDense:
+      return DenseLengths(description, element_size);
+    case TensorForm::kSparseCoo:
+      return SparseLengths(description, element_size);
   }
   return Invalid(StrCat("form ", static_cast<int>(description.form), " is not known"));
 }
@@ -351,8 +357,7 @@ Result<Unpacker> Unpacker::New(TensorDescription description) {
       // Expanded dimensions have stride 0, so that libtorch allocates just the bytes that come.
       parts.push_back(PartOf(NewTensor(description.sizes, StoredStrides(description), description.dtype), lengths[0]));
     } else if (description.form == TensorForm::kSparseCoo) {
-      parts.push_back(
-          PartOf(NewTensor({description.sparse_dim, description.nnz}, c10::ScalarType::Long), lengths[0]));
+      parts.push_back(PartOf(NewTensor({description.sparse_dim, description.nnz}, c10::ScalarType::Long), lengths[0]));
       parts.push_back(PartOf(NewTensor(ValueSizes(description), description.dtype), lengths[1]));
     }
   } catch (...) {

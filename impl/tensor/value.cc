@@ -11,15 +11,24 @@ namespace gradferry {
 
 const char* ValueKindName(ValueKind kind) {
   switch (kind) {
-    case ValueKind::kNone: return "none";
-    case ValueKind::kBool: return "bool";
-    case ValueKind::kInt: return "int";
-    case ValueKind::kDouble: return "double";
-    case ValueKind::kString: return "string";
-    case ValueKind::kBytes: return "bytes";
-    case ValueKind::kTensor: return "tensor";
-    case ValueKind::kList: return "list";
-    case ValueKind::kDefault: return "default";
+    case ValueKind::kNone:
+      return "none";
+    case ValueKind::kBool:
+      return "bool";
+    case ValueKind::kInt:
+      return "int";
+    case ValueKind::kDouble:
+      return "double";
+    case ValueKind::kString:
+      return "string";
+    case ValueKind::kBytes:
+      return "bytes";
+    case ValueKind::kTensor:
+      return "tensor";
+    case ValueKind::kList:
+      return "list";
+    case ValueKind::kDefault:
+      return "default";
   }
   return "unknown kind";
 }

@@ -15,9 +15,9 @@ using Bytes = std::vector<std::vector<char>>;
 
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 
-const at::ScalarType kAllDtypes[] = {at::kByte,          at::kChar,          at::kShort, at::kInt,
-                                     at::kLong,          at::kHalf,          at::kFloat, at::kDouble,
-                                     at::kComplexFloat,  at::kComplexDouble, at::kBool,  at::kBFloat16};
+const at::ScalarType kAllDtypes[] = {at::kByte,         at::kChar,          at::kShort, at::kInt,
+                                     at::kLong,         at::kHalf,          at::kFloat, at::kDouble,
+                                     at::kComplexFloat, at::kComplexDouble, at::kBool,  at::kBFloat16};
 
 // What travels: the description and the bytes of the parts.
 struct Sent {
@@ -352,8 +352,7 @@ TEST(SparsePacking, IndicesOutOfRangeAreRefused) {
     std::memcpy(sent.bytes[0].data() + 8, &index, 8);
     const Result<at::Tensor> received = Receive(sent);
     EXPECT_EQ(received.status().code(), Code::kInvalidArgument);
-    EXPECT_CONTAINS(received.status().message(),
-                    "index " + std::to_string(index) + " in sparse dimension 0 of size 4");
+    EXPECT_CONTAINS(received.status().message(), "index " + std::to_string(index) + " in sparse dimension 0 of size 4");
   }
 }
 
@@ -368,7 +367,8 @@ TEST(SparsePacking, AFalseClaimToBeCoalescedIsRefused) {
   for (const std::vector<int64_t>& indices : {std::vector<int64_t>{2, 1, 0, 0}, {1, 1, 2, 2}, {1, 1, 2, 0}}) {
     Sent sent = Send(Sparse(Indices(indices, 2), at::ones({2}), {3, 3}));
     sent.description.coalesced = true;
-    EXPECT_CONTAINS(Receive(sent).status().message(), "claims to be coalesced, but its indices do not rise at element 1");
+    EXPECT_CONTAINS(Receive(sent).status().message(),
+                    "claims to be coalesced, but its indices do not rise at element 1");
   }
 }
 
