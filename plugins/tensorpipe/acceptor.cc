@@ -67,7 +67,7 @@ Status Acceptor::Listen(const Address& address) {
     Accept(listener);
     return {};
   } catch (const std::exception&) {
-    return FromException("listening at " + address.Url());
+    return FromException("listening at " + address.text);
   }
 }
 
@@ -89,8 +89,8 @@ void Acceptor::OnAccept(const pipe::Error& error, std::shared_ptr<pipe::Pipe> pi
   } else if (closed()) {
     shared_->events.Deliver([self = shared_from_this()] { self->events_.ended(); });
   } else {
-    shared_->Log(LogLevel::kWarning, "the listener died of a bad connection (" + Describe(error) + "); reopening it");
     ++shared_->counters.listener_restarts;
+    shared_->Log(LogLevel::kWarning, "the listener died of a bad connection (" + Describe(error) + "); reopening it");
     RelistenLater(0);
   }
 }
@@ -108,6 +108,7 @@ void Acceptor::Relisten(int attempt) {
   if (attempt >= kAttemptsAtOldAddress) {
     wanted.port = 0;
     wanted.name.clear();
+    wanted.text = wanted.Url();
   }
   const std::string before = address_.Url();
   const Status status = Listen(wanted);
@@ -116,7 +117,7 @@ void Acceptor::Relisten(int attempt) {
     if (attempt == kAttemptsAtOldAddress) shared_->Log(LogLevel::kError, "cannot listen again: " + status.text);
     return RelistenLater(attempt + 1);
   }
-  if (address_.Url() == before) return;
+  if (address_.Url() == before) return shared_->Log(LogLevel::kInfo, "listening at " + before + " again");
   shared_->Log(LogLevel::kWarning, "listening at " + address_.Url() + " now, for " + before + " is taken");
   events_.moved(address_.Url());
 }

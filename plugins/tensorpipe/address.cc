@@ -121,6 +121,7 @@ std::string Address::Url() const {
 
 Status ParseAddress(std::string_view text, AddressUse use, Address* out) {
   Address address;
+  address.text = std::string(text);
   std::string_view rest = text;
   if (const size_t hash = rest.find('#'); hash != std::string_view::npos) {
     address.has_channels = true;
@@ -135,8 +136,8 @@ Status ParseAddress(std::string_view text, AddressUse use, Address* out) {
   if (address.scheme != "uv" && address.scheme != "shm" && address.scheme != "ibv") {
     return Invalid(text, "has an unknown transport; there are uv://, shm:// and ibv://");
   }
-  const Status status = address.is_shm() ? ParseName(text, rest, use, &address)
-                                         : ParseHostAndPort(text, rest, use, &address);
+  const Status status =
+      address.is_shm() ? ParseName(text, rest, use, &address) : ParseHostAndPort(text, rest, use, &address);
   if (status.ok()) *out = std::move(address);
   return status;
 }

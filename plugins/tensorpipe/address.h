@@ -1,6 +1,6 @@
-// Address texts: "uv://127.0.0.1:4321#basic,cma". The part before '#' is TensorPipe's; behind it stand the channels that
-// the listening side is configured with, so that the connecting side can compare before it connects. All parsing is
-// done here, for TensorPipe throws at a bad address, and aborts at some.
+// Address texts: "uv://127.0.0.1:4321#basic,cma". The part before '#' is TensorPipe's; behind it stand the channels
+// that the listening side is configured with, so that the connecting side can compare before it connects. All parsing
+// is done here, for TensorPipe throws at a bad address, and aborts at some.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,7 @@
 namespace gradferry::tp {
 
 struct Address {
+  std::string text;    // as it was given, for messages
   std::string scheme;  // "uv", "shm" or "ibv"
   std::string host;    // numeric IP, for uv and ibv
   int port = 0;

@@ -35,9 +35,8 @@ Status Connection::Send(const gf_transport_frame& frame, void* op) {
     return {GF_CLOSED, "the connection with " + peer_ + " is closed"};
   }
   const uint64_t bytes = TotalBytes(frame.header_length, frame.segments, frame.segment_count);
-  pipe_->write(std::move(message), [self = shared_from_this(), op, bytes](const pipe::Error& error) {
-    self->OnWritten(error, op, bytes);
-  });
+  pipe_->write(std::move(message),
+               [self = shared_from_this(), op, bytes](const pipe::Error& error) { self->OnWritten(error, op, bytes); });
   return {};
 }
 
@@ -173,7 +172,7 @@ void Connection::DeliverClosed() {
 
 // The pipe's error in our terms, for the case that we have not closed.
 Status Connection::Failure(const pipe::Error& error) const {
-  if (origin_ == Origin::kDialled && !carried_) {
+  if (origin_ == Origin::kDialled && !carried_ && !IsFromPeer(error)) {
     return {GF_UNAVAILABLE, "cannot connect to " + peer_ + ": " + Describe(error)};
   }
   return {GF_PEER_LOST, "the connection with " + peer_ + " broke: " + Describe(error)};

@@ -84,7 +84,8 @@ class Reader {
     if (tensor_ == descriptor_.tensors.size()) return Bad("with fewer tensors than its prefix names");
     const pipe::Descriptor::Tensor& tensor = descriptor_.tensors[tensor_++];
     // TensorPipe throws on a thread of its own when it has no channel between the two devices.
-    const bool on_cpu = tensor.sourceDevice == Cpu() && tensor.targetDevice.has_value() && *tensor.targetDevice == Cpu();
+    const bool on_cpu =
+        tensor.sourceDevice == Cpu() && tensor.targetDevice.has_value() && *tensor.targetDevice == Cpu();
     if (!on_cpu) return Bad("with a tensor that is not in main memory");
     *length = tensor.length;
     return *length > 0 ? Status{} : Bad("with an empty tensor");

@@ -19,7 +19,7 @@ gf_transport_conn* HandleOf(Connection* connection) { return reinterpret_cast<gf
 Status CheckReach(const Address& address, const Options& options) {
   if (address.IsLoopback() || options.trusted_network) return {};
   return {GF_FAILED_PRECONDITION,
-          "listening at " + address.Url() +
+          "listening at " + address.text +
               " reaches beyond this machine, where whoever connects can abort this process: set "
               "transport.tensorpipe.trusted_network = true if all that can reach it are trusted"};
 }
@@ -44,8 +44,8 @@ Status Instance::Create(const gf_transport_host* host, std::string_view json, st
   for (const std::string& name : built.missing) {
     instance->shared_.Log(LogLevel::kWarning, name + " does not work on this machine; going on without it");
   }
-  instance->shared_.Log(LogLevel::kInfo, "transports " + Join(built.transports, ", ") + "; channels " +
-                                             Join(built.channels, ", "));
+  instance->shared_.Log(LogLevel::kInfo,
+                        "transports " + Join(built.transports, ", ") + "; channels " + Join(built.channels, ", "));
   *out = std::move(instance);
   return {};
 }
@@ -72,7 +72,7 @@ Status Instance::Listen(std::string_view text, std::string* actual) {
   if (text.empty()) text = options_.address;
   if (Status status = ParseAddress(text, AddressUse::kListen, &address); !status.ok()) return status;
   if (!stack_.HasTransport(address.scheme)) {
-    return {GF_INVALID_ARGUMENT, "cannot listen at " + address.Url() + ": transport.tensorpipe.transports has only " +
+    return {GF_INVALID_ARGUMENT, "cannot listen at " + address.text + ": transport.tensorpipe.transports has only " +
                                      Join(stack_.transports, ", ")};
   }
   if (Status status = CheckReach(address, options_); !status.ok()) return status;
@@ -134,7 +134,7 @@ Status Instance::Connect(std::string_view text, void* token, gf_transport_conn**
   if (Status status = CheckPeer(address); !status.ok()) return status;
   if (Status status = CheckRoute(address); !status.ok()) return status;
   if (Status status = CheckFileDescriptors(); !status.ok()) return status;
-  const auto connection = Add(stack_.context->connect(address.Url()), Connection::Origin::kDialled, address.Url());
+  const auto connection = Add(stack_.context->connect(address.Url()), Connection::Origin::kDialled, address.text);
   if (connection == nullptr) return Closing();
   ++shared_.counters.dialled;
   *out = HandleOf(connection.get());
@@ -144,13 +144,13 @@ Status Instance::Connect(std::string_view text, void* token, gf_transport_conn**
 
 Status Instance::CheckPeer(const Address& address) const {
   if (!stack_.HasTransport(address.scheme)) {
-    return {GF_INVALID_ARGUMENT, "cannot connect to " + address.Url() + ": transport.tensorpipe.transports has only " +
+    return {GF_INVALID_ARGUMENT, "cannot connect to " + address.text + ": transport.tensorpipe.transports has only " +
                                      Join(stack_.transports, ", ")};
   }
   if (!address.has_channels || address.channels == options_.channels) return {};
-  return {GF_FAILED_PRECONDITION, "the worker at " + address.Url() + " has transport.tensorpipe.channels = " +
-                                      Join(address.channels, ", ") + ", this one has " +
-                                      Join(options_.channels, ", ") + "; all workers need the same"};
+  return {GF_FAILED_PRECONDITION,
+          "the worker at " + address.text + " has transport.tensorpipe.channels = " + Join(address.channels, ", ") +
+              ", this one has " + Join(options_.channels, ", ") + "; all workers need the same"};
 }
 
 // ---- Life --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-// One transport of the host (gf_transport): TensorPipe's Context, the acceptor and the connections. Called by plugin.cc.
+// One transport of the host (gf_transport): TensorPipe's Context, the acceptor and the connections. Called by
+// plugin.cc.
 //
-// The instance counts what is alive in it: itself until Shutdown, the acceptor until it has ended, each connection until
-// on_closed has returned. Whoever ends the last one posts on_shutdown, which is then the last event.
+// The instance counts what is alive in it: itself until Shutdown, the acceptor until it has ended, each connection
+// until on_closed has returned. Whoever ends the last one posts on_shutdown, which is then the last event.
 //
 // The Context is joined in the destructor only, which no thread of TensorPipe or of the dispatcher ever runs.
 #pragma once

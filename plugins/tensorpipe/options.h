@@ -11,10 +11,10 @@
 namespace gradferry::tp {
 
 struct Options {
-  std::string address = "uv://127.0.0.1:0";               // where listen("") listens
-  std::vector<std::string> transports = {"uv"};           // of uv, shm, ibv
-  std::vector<std::string> channels = {"basic", "cma"};   // of basic, cma, mpt, xth; sorted; basic is always there
-  bool trusted_network = false;                           // may listen beyond loopback
+  std::string address = "uv://127.0.0.1:0";              // where listen("") listens
+  std::vector<std::string> transports = {"uv"};          // of uv, shm, ibv
+  std::vector<std::string> channels = {"basic", "cma"};  // of basic, cma, mpt, xth; sorted; basic is always there
+  bool trusted_network = false;                          // may listen beyond loopback
 };
 
 // For the descriptor: JSON that describes the options.

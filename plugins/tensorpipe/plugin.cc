@@ -23,7 +23,9 @@ namespace {
 Instance* From(gf_transport* transport) { return reinterpret_cast<Instance*>(transport); }
 Connection* From(gf_transport_conn* conn) { return reinterpret_cast<Connection*>(conn); }
 
-std::string_view View(const char* text, size_t length) { return length == 0 ? std::string_view() : std::string_view(text, length); }
+std::string_view View(const char* text, size_t length) {
+  return length == 0 ? std::string_view() : std::string_view(text, length);
+}
 
 // Runs body, which returns a Status, and reports how it went.
 template <class Body>
@@ -119,8 +121,20 @@ int32_t Stats(gf_transport* transport, char* buffer, size_t capacity, size_t* le
 }
 
 const gf_transport_vtable kVtable = {
-    sizeof(gf_transport_vtable), 0,     Create, Destroy, Listen,  Connect, Send, Close, Shutdown, Stats,
-    /*now=*/nullptr,             nullptr, nullptr, nullptr,
+    sizeof(gf_transport_vtable),
+    0,
+    Create,
+    Destroy,
+    Listen,
+    Connect,
+    Send,
+    Close,
+    Shutdown,
+    Stats,
+    /*now=*/nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 const gf_transport_descriptor kDescriptor = {

@@ -74,7 +74,7 @@ SocketAddress AbstractName(const std::string& name) {
   return out;
 }
 
-Status InUse(const Address& address) { return {GF_ALREADY_EXISTS, "address in use: " + address.Url()}; }
+Status InUse(const Address& address) { return {GF_ALREADY_EXISTS, "address in use: " + address.text}; }
 
 }  // namespace
 
@@ -116,7 +116,7 @@ Status ListenClaim::TakePort(const Address& address) {
   if (bind(port_fd_, where.get(), where.length) == 0) return {};
   if (errno == EADDRINUSE) return InUse(address);
   const int32_t code = errno == EACCES ? GF_PERMISSION_DENIED : GF_INVALID_ARGUMENT;
-  return {code, "cannot listen at " + address.Url() + ": " + Reason(errno)};
+  return {code, "cannot listen at " + address.text + ": " + Reason(errno)};
 }
 
 Status CheckRoute(const Address& address) {
@@ -129,7 +129,7 @@ Status CheckRoute(const Address& address) {
   const int error = errno;
   close(fd);
   if (routed) return {};
-  return {GF_UNAVAILABLE, "cannot connect to " + address.Url() + ": " + Reason(error)};
+  return {GF_UNAVAILABLE, "cannot connect to " + address.text + ": " + Reason(error)};
 }
 
 Status CheckFileDescriptors() {

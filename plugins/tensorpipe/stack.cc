@@ -121,8 +121,8 @@ Status BuildStack(const Options& options, Stack* out) {
     }
   }
   if (stack.transports.empty()) {
-    return {GF_FAILED_PRECONDITION, "none of transport.tensorpipe.transports (" + Join(options.transports, ", ") +
-                                        ") works on this machine"};
+    return {GF_FAILED_PRECONDITION,
+            "none of transport.tensorpipe.transports (" + Join(options.transports, ", ") + ") works on this machine"};
   }
   *out = std::move(stack);
   return {};

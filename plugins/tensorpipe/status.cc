@@ -1,6 +1,7 @@
 #include "plugins/tensorpipe/status.h"
 
 #include <tensorpipe/common/error.h>
+#include <tensorpipe/transport/uv/error.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +10,12 @@
 #include <new>
 
 namespace gradferry::tp {
+namespace {
+
+// libuv's codes are errno's, negated, and this one.
+constexpr int kUvEof = -4095;
+
+}  // namespace
 
 void Fill(gf_transport_error* error, const Status& status) {
   if (error == nullptr) return;
@@ -32,6 +39,19 @@ std::string Describe(const ::tensorpipe::Error& error) {
     text += "; if this machine forbids reading another process's memory, set channels = [\"basic\"]";
   }
   return text;
+}
+
+bool IsFromPeer(const ::tensorpipe::Error& error) {
+  using ::tensorpipe::transport::uv::UVError;
+  if (error.isOfType<::tensorpipe::EOFError>()) return true;
+  if (const auto system = error.castToType<::tensorpipe::SystemError>()) {
+    return system->errorCode() == ECONNRESET || system->errorCode() == EPIPE;
+  }
+  // It keeps its code to itself, so its words are compared with those of errors whose code is known.
+  const auto uv = error.castToType<UVError>();
+  if (uv == nullptr) return false;
+  const std::string what = uv->what();
+  return what == UVError(kUvEof).what() || what == UVError(-ECONNRESET).what() || what == UVError(-EPIPE).what();
 }
 
 Status FromException(const std::string& doing) {

@@ -27,6 +27,9 @@ void Fill(gf_transport_error* error, const Status& status);
 // What TensorPipe says about an error, without its source position, and with advice where the cause is known.
 std::string Describe(const ::tensorpipe::Error& error);
 
+// Whether a connection that stood was ended by the peer; not so when it could not be made.
+bool IsFromPeer(const ::tensorpipe::Error& error);
+
 // Within a catch block: what was thrown. doing names the operation.
 Status FromException(const std::string& doing);
 

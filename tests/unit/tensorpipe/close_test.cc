@@ -1,0 +1,147 @@
+// The end of connections and of transports, at any moment and from anywhere.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/tensorpipe/test_host.h"
+
+namespace gradferry::tp::testing {
+namespace {
+
+TEST(Close, TellsBothEnds) {
+  Pair pair;
+  EXPECT_EQ(pair.client.Send(pair.out, {"x", {}}).code, GF_OK);
+  ASSERT_TRUE(pair.server.WaitFrames(pair.in, 1));
+  pair.client.Close(pair.out);
+  ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+  ASSERT_TRUE(pair.server.WaitClosed(pair.in));
+  EXPECT_EQ(pair.out->closed_code, GF_OK) << pair.out->closed_text;
+  EXPECT_EQ(pair.in->closed_code, GF_PEER_LOST) << pair.in->closed_text;
+}
+
+TEST(Close, MakesLaterSendsFail) {
+  Pair pair;
+  // Within an event, so that on_closed cannot have come yet.
+  Result result;
+  pair.out->on_sent = [&](Peer& peer) {
+    pair.client.Close(&peer);
+    result = pair.client.Send(&peer, {"late", {}});
+  };
+  EXPECT_EQ(pair.client.Send(pair.out, {"x", {}}).code, GF_OK);
+  ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+  EXPECT_EQ(result.code, GF_CLOSED) << result;
+}
+
+TEST(Close, WithinEachKindOfEvent) {
+  {
+    Pair pair;
+    pair.in->on_frame = [&](Peer& peer) { pair.server.Close(&peer); };
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    ASSERT_TRUE(pair.server.WaitClosed(pair.in));
+    ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+    EXPECT_EQ(pair.in->closed_code, GF_OK);
+  }
+  {
+    Pair pair;
+    pair.in->on_descriptor = [&](Peer& peer) {
+      pair.server.Close(&peer);
+      return GF_OK;
+    };
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    ASSERT_TRUE(pair.server.WaitClosed(pair.in));
+    EXPECT_EQ(pair.in->closed_code, GF_OK);
+    EXPECT_EQ(pair.in->frame_codes.size(), 1u);
+  }
+  {
+    Pair pair;
+    pair.out->on_sent = [&](Peer& peer) { pair.client.Close(&peer); };
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+    EXPECT_EQ(pair.out->closed_code, GF_OK);
+  }
+  {
+    Host server, client;
+    server.prepare = [&](Peer& peer) { server.Close(&peer); };
+    ASSERT_EQ(server.Listen().code, GF_OK);
+    Peer* out = client.Connect(server.address());
+    Peer* in = server.Accepted();
+    ASSERT_TRUE(server.WaitClosed(in));
+    ASSERT_TRUE(client.WaitClosed(out));
+    EXPECT_EQ(in->closed_code, GF_OK);
+  }
+}
+
+TEST(Close, FromManyThreadsWhileOthersSend) {
+  for (int round = 0; round < 5; ++round) {
+    Pair pair;
+    // A connection's handle dies with on_closed, so whoever may come late must be done before it: the reader blocks it.
+    std::atomic<int> active{4};
+    pair.out->on_sent = [&](Peer&) {
+      while (active > 0) std::this_thread::yield();
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&, i] {
+        for (int j = 0; j < 50; ++j) {
+          pair.client.Send(pair.out, {"x", {Bytes(j % 3 == 0 ? 70000 : 5, j)}});
+          if (j == 25 && i % 2 == 0) pair.client.Close(pair.out);
+        }
+        --active;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+    EXPECT_EQ(pair.out->closed_code, GF_OK);
+  }
+}
+
+TEST(Shutdown, EndsEverythingInTheMiddleOfTraffic) {
+  for (int round = 0; round < 5; ++round) {
+    Pair pair;
+    for (int i = 0; i < 200; ++i) {
+      pair.client.Send(pair.out, {"x", {Bytes(i % 9 == 0 ? 100000 : 30, i)}});
+      pair.server.Send(pair.in, {"y", {Bytes(i % 9 == 0 ? 100000 : 30, i)}});
+    }
+    if (round % 2 == 0) {
+      ASSERT_TRUE(pair.server.WaitFrames(pair.in, 1));
+    }
+    pair.server.Shutdown();
+    pair.server.Shutdown();
+    ASSERT_TRUE(pair.server.WaitClosed(pair.in));
+    EXPECT_EQ(pair.in->closed_code, GF_OK);
+    ASSERT_TRUE(pair.client.WaitClosed(pair.out));
+    EXPECT_NE(pair.out->closed_code, GF_OK);
+  }
+}
+
+TEST(Shutdown, RefusesWhatComesAfter) {
+  Host server, client;
+  ASSERT_EQ(server.Listen().code, GF_OK);
+  client.on_shutdown = [&] {
+    EXPECT_EQ(client.Listen().code, GF_CLOSED);
+    Peer* peer = nullptr;
+    EXPECT_EQ(client.TryConnect(server.address(), &peer).code, GF_CLOSED);
+  };
+  client.Finish();
+}
+
+TEST(Shutdown, IsDoneByDestroyWhenTheHostForgot) {
+  gf_transport_host table{};
+  std::atomic<int> shutdowns{0};
+  table.struct_size = sizeof(table);
+  table.ctx = &shutdowns;
+  table.log = [](void*, uint32_t, const char*, size_t) {};
+  table.on_shutdown = [](void* ctx) { ++*static_cast<std::atomic<int>*>(ctx); };
+  gf_transport_error error{sizeof(error), 0, 0, {}};
+  gf_transport* transport = nullptr;
+  const gf_transport_vtable* vtable = Descriptor()->vtable;
+  ASSERT_EQ(vtable->create(&table, "", 0, &transport, &error), GF_OK);
+  vtable->destroy(transport);
+  EXPECT_EQ(shutdowns, 1);
+}
+
+}  // namespace
+}  // namespace gradferry::tp::testing
