@@ -31,22 +31,44 @@ Result<std::shared_ptr<Worker>> WorkerOf(gf_worker* handle) {
   return object->open->get();
 }
 
+Result<std::shared_ptr<OpenWorker>> CreateWorker(gf_config* config) {
+  Config effective;
+  if (config != nullptr) {
+    GF_ASSIGN_OR_RETURN(ConfigObject * object, Get(config));
+    effective = object->config;
+  }
+  GF_RETURN_IF_ERROR(effective.ApplyEnvironment());
+  GF_ASSIGN_OR_RETURN(std::shared_ptr<Worker> worker, Worker::Create(effective));
+  return std::make_shared<OpenWorker>(std::move(worker));
+}
+
 }  // namespace
 }  // namespace gradferry
 
 using namespace gradferry;
 
+int32_t gf_worker_create(gf_config* config, gf_worker** out, gf_error** error) {
+  return AtBoundary(error, Outs(out), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(std::shared_ptr<OpenWorker> worker, CreateWorker(config));
+    *out = MakeHandle<gf_worker>(WorkerObject{std::move(worker)});
+    return OkStatus();
+  });
+}
+
+int32_t gf_worker_start(gf_worker* worker, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_RETURN_IF_ERROR(CheckMayBlock("gf_worker_start"));
+    GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));
+    return object->Start();
+  });
+}
+
 int32_t gf_worker_open(gf_config* config, gf_worker** out, gf_error** error) {
   return AtBoundary(error, Outs(out), [&]() -> Status {
     GF_RETURN_IF_ERROR(CheckMayBlock("gf_worker_open"));
-    Config effective;
-    if (config != nullptr) {
-      GF_ASSIGN_OR_RETURN(ConfigObject * object, Get(config));
-      effective = object->config;
-    }
-    GF_RETURN_IF_ERROR(effective.ApplyEnvironment());
-    GF_ASSIGN_OR_RETURN(std::shared_ptr<Worker> worker, Worker::Open(effective));
-    *out = MakeHandle<gf_worker>(WorkerObject{std::make_shared<OpenWorker>(std::move(worker))});
+    GF_ASSIGN_OR_RETURN(std::shared_ptr<OpenWorker> worker, CreateWorker(config));
+    GF_RETURN_IF_ERROR(worker->get()->Start());
+    *out = MakeHandle<gf_worker>(WorkerObject{std::move(worker)});
     return OkStatus();
   });
 }

@@ -108,11 +108,12 @@ void run_stage(const struct settings* settings, int rank) {
 
   gf_queue* queue;
   MUST(gf_queue_new(&queue, &error));
-  gf_worker* worker = open_worker(settings, name, rank);
+  gf_worker* worker = create_worker(settings, name, rank);
   for (uintptr_t token = 0; token < HANDLERS; ++token) {
     const char* handler_name = handlers[token].name;
     MUST(gf_worker_handle_queue(worker, handler_name, strlen(handler_name), queue, token, &error));
   }
+  MUST(gf_worker_start(worker, &error));
 
   while (!stage.stopping) {
     gf_entry entry;

@@ -47,7 +47,7 @@ static void set_number(gf_config* config, const char* key, int value) {
   set(config, key, text);
 }
 
-gf_worker* open_worker(const struct settings* settings, const char* name, int rank) {
+gf_worker* create_worker(const struct settings* settings, const char* name, int rank) {
   char rendezvous[4096];
   snprintf(rendezvous, sizeof(rendezvous), "file://%s/rendezvous", settings->folder);
 
@@ -64,7 +64,7 @@ gf_worker* open_worker(const struct settings* settings, const char* name, int ra
   set(config, "backward.timeout", "30s");
 
   gf_worker* worker;
-  MUST(gf_worker_open(config, &worker, &error));
+  MUST(gf_worker_create(config, &worker, &error));
   gf_config_unref(config);
   return worker;
 }

@@ -321,7 +321,8 @@ void run_trainer(const struct settings* settings) {
   if (trainer.order == NULL) die("out of memory");
   for (int i = 0; i < trainer.train.rows; ++i) trainer.order[i] = i;
   trainer.cross_entropy = find_operator("aten::cross_entropy_loss");
-  trainer.worker = open_worker(settings, "trainer", TRAINER_RANK);
+  trainer.worker = create_worker(settings, "trainer", TRAINER_RANK);
+  MUST(gf_worker_start(trainer.worker, &error));
   replica_new(&trainer);
 
   double right = 0;
@@ -335,7 +336,7 @@ void run_trainer(const struct settings* settings) {
         ALLOWED_DIFFERENCE);
   }
   if (right < WANTED_ACCURACY) {
-    die("the test accuracy is %.1f %% after %d epochs; at least %.0f %% is wanted", 100 * right, settings->epochs,
+    die("the test accuracy is %.1f %% with --epochs %d; at least %.0f %% is wanted", 100 * right, settings->epochs,
         100 * WANTED_ACCURACY);
   }
 

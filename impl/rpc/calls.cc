@@ -78,7 +78,7 @@ Status AttachRecvFunction(DecodedMessage& message, const AutogradMetadata& metad
 
 Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   // While the worker closes, requests that it still answers may call on.
-  if (!spec.parent || state_ == State::kClosed) GF_RETURN_IF_ERROR(CheckOpen());
+  if (!spec.parent || state_ != State::kClosing) GF_RETURN_IF_ERROR(CheckOpen());
   const std::string operation = TargetName(spec);
   auto fail = [&](const Status& status) { return status.WithWorker(name()).WithOperation(operation); };
   auto to = FindPeer(spec.to, spec.to_id);
@@ -195,7 +195,7 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
 // ---- Incoming ----------------------------------------------------------------------------------------------------
 
 Status Worker::AddHandler(const std::string& handler_name, Handler handler) {
-  GF_RETURN_IF_ERROR(CheckOpen());
+  if (state_ != State::kNew) GF_RETURN_IF_ERROR(CheckOpen());
   if (handler_name.empty() || handler_name.size() > options_.limits.name_bytes) {
     return InvalidArgument(StrCat("a handler's name has 1 to ", options_.limits.name_bytes, " bytes, not ",
                                   handler_name.size()));

@@ -39,18 +39,33 @@ Worker::Worker(WorkerOptions options)
 
 Worker::~Worker() = default;
 
-Result<std::shared_ptr<Worker>> Worker::Open(const Config& config) {
+Result<std::shared_ptr<Worker>> Worker::Create(const Config& config) {
   GF_ASSIGN_OR_RETURN(WorkerOptions options, ReadWorkerOptions(config));
-  std::shared_ptr<Worker> worker(new Worker(std::move(options)));
-  if (Status status = worker->Start(); !status.ok()) {
-    worker->Abort();
-    worker->WaitUntilEnded();
-    return status.WithWorker(worker->name());
-  }
+  return std::shared_ptr<Worker>(new Worker(std::move(options)));
+}
+
+Result<std::shared_ptr<Worker>> Worker::Open(const Config& config) {
+  GF_ASSIGN_OR_RETURN(auto worker, Create(config));
+  GF_RETURN_IF_ERROR(worker->Start());
   return worker;
 }
 
 Status Worker::Start() {
+  Status status;
+  {
+    std::lock_guard lock(start_mutex_);
+    if (std::exchange(start_called_, true)) {
+      return FailedPrecondition(StrCat("worker ", name(), " was started already")).WithWorker(name());
+    }
+    status = state_ == State::kNew ? StartTransport() : CheckOpen();
+  }
+  if (status.ok()) return status;
+  Abort();
+  WaitUntilEnded();
+  return status.WithWorker(name());
+}
+
+Status Worker::StartTransport() {
   auto transport = OpenTransport(options_.transport, options_.plugins, options_.transport_options, this);
   if (!transport.ok()) return transport.status();
   transport_ = std::move(*transport);
@@ -60,6 +75,8 @@ Status Worker::Start() {
     clock_ = own_clock_.get();
   }
   pool_ = std::make_unique<Executor>(options_.threads, clock_);
+  State fresh = State::kNew;
+  if (!state_.compare_exchange_strong(fresh, State::kOpen)) return CheckOpen();  // closed meanwhile
   GF_ASSIGN_OR_RETURN(std::string address, transport_->Listen(options_.listen));
   {
     std::lock_guard lock(peers_mutex_);
@@ -336,6 +353,16 @@ Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogr
 
 // ---- Information -------------------------------------------------------------------------------------------------
 
+const char* Worker::StateName(State state) {
+  switch (state) {
+    case State::kNew: return "new";
+    case State::kOpen: return "open";
+    case State::kClosing: return "closing";
+    case State::kClosed: return "closed";
+  }
+  return "";
+}
+
 std::string Worker::InfoJson() const {
   using nlohmann::json;
   json peers = json::array();
@@ -355,7 +382,7 @@ std::string Worker::InfoJson() const {
                {"incarnation", incarnation_},
                {"address", address()},
                {"transport", options_.transport},
-               {"state", state == State::kOpen ? "open" : state == State::kClosing ? "closing" : "closed"},
+               {"state", StateName(state)},
                {"peers", std::move(peers)},
                {"contexts", container_.size()},
                {"passes", engine_.active_passes()},
@@ -367,7 +394,9 @@ std::string Worker::InfoJson() const {
 // ---- The end -----------------------------------------------------------------------------------------------------
 
 Status Worker::CheckOpen() const {
-  if (state_ == State::kOpen) return OkStatus();
+  const State state = state_;
+  if (state == State::kOpen) return OkStatus();
+  if (state == State::kNew) return FailedPrecondition(StrCat("worker ", name(), " has not been started"));
   return Status(Code::kClosed, StrCat("worker ", name(), " is closed"));
 }
 
@@ -456,6 +485,7 @@ void Worker::Drain(int64_t timeout, bool* cut_short) {
 
 void Worker::End(Status pending) {
   state_ = State::kClosed;
+  std::unique_lock started(start_mutex_);  // a Start that runs comes to its end first
   std::vector<std::shared_ptr<ClientLink>> links;
   {
     std::lock_guard lock(peers_mutex_);

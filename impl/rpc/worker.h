@@ -2,7 +2,7 @@
 // links to its peers, the pool, the contexts and the engine; many workers may live in one process. Any thread.
 //
 // Threads. The transport delivers messages; what may take long (operators, direct handlers, passes) runs on the pool.
-// Nothing blocks a thread of either. Life: Open; then Close or Abort, which end on a thread of their own, since they
+// Nothing blocks a thread of either. Life: Create, Start; then Close or Abort, which end on a thread of their own, since they
 // join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be freed.
 //
 // Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_; the last two are leaves.
@@ -59,7 +59,11 @@ struct Handler {
 
 class Worker final : public std::enable_shared_from_this<Worker>, private EnginePeers, private TransportEvents {
  public:
-  // Blocks until the group is complete, at most group.join_timeout.
+  // A worker that takes handlers and nothing else until Start.
+  static Result<std::shared_ptr<Worker>> Create(const Config& config);
+  // Once. Blocks until the group is complete, at most group.join_timeout. When it fails the worker ends.
+  Status Start();
+  // Both.
   static Result<std::shared_ptr<Worker>> Open(const Config& config);
   ~Worker() override;
 
@@ -104,7 +108,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   };
 
   explicit Worker(WorkerOptions options);
-  Status Start();
+  Status StartTransport();
   Status JoinGroup();
 
   // EnginePeers
@@ -146,7 +150,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except);
 
   // The end
-  enum class State { kOpen, kClosing, kClosed };
+  enum class State { kNew, kOpen, kClosing, kClosed };
+  static const char* StateName(State state);
   Status CheckOpen() const;
   void Drain(int64_t timeout, bool* cut_short);
   void End(Status pending);
@@ -175,7 +180,9 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::unordered_map<std::string, std::shared_ptr<Handler>> handlers_;
   std::unordered_map<std::string, std::shared_ptr<const Operator>> operators_;
 
-  std::atomic<State> state_{State::kOpen};
+  std::atomic<State> state_{State::kNew};
+  std::mutex start_mutex_;  // held while the worker starts, and before it ends; before all others
+  bool start_called_ = false;  // guarded by start_mutex_
   std::mutex end_mutex_;  // guards the next three
   std::condition_variable idle_;
   std::shared_ptr<Future> end_;

@@ -422,8 +422,13 @@ GF_API int32_t gf_config_describe(gf_config* config, char* buffer, size_t capaci
 
 /* ---- Workers --------------------------------------------------------------------------------------------------- */
 
-/* Opens a worker: loads the transport, listens, and joins the group by its list of peers or by its rendezvous, waiting
- * for every member's address at most group.join_timeout. config may be NULL: environment and defaults. Blocks. */
+/* A worker that nobody can reach yet: its handlers can be registered, everything else waits for gf_worker_start. config
+ * may be NULL: environment and defaults. */
+GF_API int32_t gf_worker_create(gf_config* config, gf_worker** out, gf_error** error);
+/* Loads the transport, listens, and joins the group by its list of peers or by its rendezvous, waiting for every member's
+ * address at most group.join_timeout. Once; when it fails the worker is closed. Blocks. */
+GF_API int32_t gf_worker_start(gf_worker* worker, gf_error** error);
+/* Both at once, for a worker whose peers do not call it before it has registered its handlers. Blocks. */
 GF_API int32_t gf_worker_open(gf_config* config, gf_worker** out, gf_error** error);
 GF_API gf_worker* gf_worker_ref(gf_worker* worker);
 /* Giving back the last handle aborts the worker in the background when it is still open. */
