@@ -99,7 +99,7 @@ struct Peer {
   std::atomic<int> events_running{0};
 
   std::list<Outgoing> outgoing;  // owns the memory of what is sent
-  std::vector<size_t> sent;      // numbers in the order of on_sent
+  std::vector<Outgoing*> sent;   // in the order of on_sent
   size_t sent_ok = 0;
   std::vector<Frame> frames;         // received whole
   std::vector<int32_t> frame_codes;  // of on_frame
