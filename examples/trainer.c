@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 #include <unistd.h>
 
 #include "digits.h"
@@ -68,21 +67,6 @@ static gf_list* call(struct trainer* trainer, const char* to, const char* name, 
   gf_list* results;
   MUST(gf_call_sync(trainer->worker, &call, &results, &error));
   return results;
-}
-
-/* The same for the first call to a stage, which has joined the group, as we have, but may not have registered its
- * handlers yet: tries again until it has. */
-static gf_list* first_call(struct trainer* trainer, const char* to, const char* name) {
-  gf_call call = call_of(to, name, NULL, NULL);
-  const double give_up = now() + 30;
-  for (;;) {
-    gf_error* problem = NULL;
-    gf_list* results;
-    if (gf_call_sync(trainer->worker, &call, &results, &problem) == GF_OK) return results;
-    if (gf_error_code(problem) != GF_NOT_FOUND || now() > give_up) die_of("gf_call_sync", problem);
-    gf_error_unref(problem);
-    thrd_sleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-  }
 }
 
 /* Calls `name` on all stages at the same time and waits for the end. */
@@ -232,7 +216,7 @@ static void compare_with_replica(struct trainer* trainer, const struct batch* ba
 
 static void replica_new(struct trainer* trainer) {
   gf_list* parameters[STAGES];
-  for (int i = 0; i < STAGES; ++i) parameters[i] = first_call(trainer, stages[i], "parameters");
+  for (int i = 0; i < STAGES; ++i) parameters[i] = call(trainer, stages[i], "parameters", NULL);
   trainer->replica = model_from(parameters, STAGES);
   trainer->replica_optimizer = model_optimizer(&trainer->replica);
   for (int i = 0; i < STAGES; ++i) gf_list_unref(parameters[i]);
