@@ -174,7 +174,10 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   hello.incarnation = incarnation_;
   hello.to = to;
   hello.to_name = peer.member.name;
-  GF_RETURN_IF_ERROR(link->Begin(*std::move(connection), hello));
+  if (Status status = link->Begin(*std::move(connection), hello); !status.ok()) {
+    link->CloseConnection();
+    return status.WithPeer(peer.member.name);
+  }
   peer.link = link;
   return link;
 }
