@@ -28,8 +28,8 @@ constexpr const char* kDefault =
     "addbmm addmm addmv addr baddbmm bilinear block_diag bmm cartesian_prod cdist chain_matmul cholesky "
     "cholesky_inverse cholesky_solve cross det dot einsum ger inner inverse kron linear linalg_cholesky linalg_cond "
     "linalg_det linalg_eigh linalg_eigvalsh linalg_inv linalg_lstsq linalg_matmul linalg_matrix_norm "
-    "linalg_matrix_power linalg_norm linalg_pinv linalg_qr linalg_slogdet linalg_solve linalg_svd linalg_vector_norm "
-    "logdet lu_solve matmul matrix_exp matrix_power mm multi_dot mv orgqr outer pdist pinverse qr slogdet svd tensordot "
+    "linalg_matrix_power linalg_multi_dot linalg_norm linalg_pinv linalg_qr linalg_slogdet linalg_solve linalg_svd "
+    "linalg_vector_norm logdet lu_solve matmul matrix_exp matrix_power mm mv orgqr outer pdist pinverse qr slogdet svd tensordot "
     "triangular_solve vdot "
     // shapes, indexing, joining
     "adjoint as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to cat chunk clone column_stack "
@@ -42,7 +42,7 @@ constexpr const char* kDefault =
     "triu_indices unbind unflatten unfold unsqueeze vander view view_as view_as_complex view_as_real vsplit vstack "
     // making tensors, conversion
     "arange empty_like eye full full_like linspace logspace ones ones_like zeros zeros_like scalar_tensor to "
-    "to_dense to_sparse type_as coalesce sparse_mask sparse_sum _sparse_mm sparse_coo_tensor complex polar is_nonzero "
+    "to_dense to_sparse type_as coalesce sparse_mask _sparse_sum _sparse_mm sparse_coo_tensor complex polar is_nonzero "
     "item numel size dim bernoulli dropout multinomial normal rand rand_like randint randint_like randn randn_like "
     "randperm "
     // neural networks
@@ -50,7 +50,7 @@ constexpr const char* kDefault =
     "adaptive_max_pool3d alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm binary_cross_entropy "
     "binary_cross_entropy_with_logits celu channel_shuffle conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
     "conv_transpose3d convolution cosine_embedding_loss cosine_similarity cross_entropy_loss ctc_loss elu embedding "
-    "embedding_bag feature_dropout fold gelu glu grid_sampler group_norm gru gru_cell hardshrink hardsigmoid hardswish "
+    "embedding_bag feature_dropout gelu glu grid_sampler group_norm gru gru_cell hardshrink hardsigmoid hardswish "
     "hardtanh hinge_embedding_loss huber_loss im2col col2im instance_norm kl_div l1_loss layer_norm leaky_relu "
     "log_sigmoid log_softmax lstm lstm_cell margin_ranking_loss max_pool1d max_pool2d max_pool3d mish mse_loss "
     "multi_margin_loss multilabel_margin_loss native_batch_norm native_dropout native_group_norm native_layer_norm "
