@@ -154,7 +154,8 @@ TEST(SimVirtualTime, DoesNotMoveWithinAnEvent) {
     after = clock.Now();
   };
   ASSERT_TRUE(pair.dialled->Send(MakeFrame("x")).ok());
-  EXPECT_EQ(timers.Await(1), std::vector<int64_t>{before + kHour});
+  const auto fired = timers.Await(1);
+  EXPECT_EQ(fired, std::vector<int64_t>{before + kHour});
   EXPECT_EQ(before.load(), after.load());
 }
 
@@ -342,6 +343,13 @@ TEST(SimEnd, WhatWasSentBeforeACloseArrivesBeforeThePeerSeesTheEnd) {
   }
 }
 
+TEST(SimEnd, AConnectionThatIsClosedBeforeItStandsEndsAtBothEnds) {
+  Pair pair(R"({"time": "virtual", "latency_min_us": 9000})");
+  pair.dialled->Close();
+  EXPECT_TRUE(pair.dialled_events->AwaitClosed().ok());
+  EXPECT_EQ(pair.accepted().events->AwaitClosed().code(), Code::kPeerLost);
+}
+
 TEST(SimEnd, WhatATransportSentBeforeItsShutdownArrives) {
   Pair pair(R"({"time": "virtual", "latency_min_us": 9000})");
   pair.accepted();
@@ -391,7 +399,7 @@ TEST(SimNetwork, AnotherNetworkIsOutOfReach) {
   auto here = OpenNode("sim", R"({"network": "here"})");
   auto there = OpenListener("sim", R"({"network": "there"})");
   EXPECT_EQ(there->address, "sim://there/1");
-  for (const std::string address :
+  for (const std::string& address :
        {there->address, std::string("sim://here/"), std::string("sim://here/x"), std::string("sim://here/1/2"),
         std::string("tcp://here/1"), std::string(), std::string("sim://here/99999999999999999999")}) {
     const auto connection = here->transport->Connect(address, std::make_shared<Recorder>());
