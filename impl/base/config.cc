@@ -28,7 +28,7 @@ const std::vector<ConfigKey>& ConfigKeys() {
   constexpr int64_t kAny = INT64_MAX;
   constexpr int64_t kLastId = 32767;
   static const auto* const keys = new std::vector<ConfigKey>{
-      {"worker.name", kString, "", "worker<RANK> with a rendezvous", 0, 0, false,
+      {"worker.name", kString, "", "`worker<RANK>` with a rendezvous", 0, 0, false,
        "The worker's name in the group: 1 to 127 of `A-Z a-z 0-9 _ : . -`. Required without a rendezvous."},
       {"worker.id", kInteger, "-1", "", -1, kLastId, false,
        "The worker's number in the group. -1: the rank of the rendezvous, or the id that `group.peers` gives its "
