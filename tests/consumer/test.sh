@@ -15,7 +15,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-programs=(static_cc static_c shared_c dlopen_c)
+programs=(static_cc static_c shared_c shared_file_c dlopen_c)
 "${bazel[@]}" build "${links[@]}" "$@" "${programs[@]/#/:}"
 
 failed=0
