@@ -350,6 +350,23 @@ TEST(SimEnd, AConnectionThatIsClosedBeforeItStandsEndsAtBothEnds) {
   EXPECT_EQ(pair.accepted().events->AwaitClosed().code(), Code::kPeerLost);
 }
 
+TEST(SimEnd, ConnectionsThatAreDialledDuringTheListenersShutdownEnd) {
+  auto server = OpenListener("sim", "{}");
+  auto client = OpenNode("sim", "{}");
+  std::vector<std::shared_ptr<Recorder>> ends;
+  std::thread dialler([&] {
+    for (int i = 0; i < 20; ++i) {
+      ends.push_back(std::make_shared<Recorder>());
+      const auto connection = client->transport->Connect(server->address, ends.back());
+      ASSERT_TRUE(connection.ok()) << connection.status().ToString();
+      (void)(*connection)->Send(MakeFrame("hello"));
+    }
+  });
+  server->transport->Shutdown();
+  dialler.join();
+  for (const auto& end : ends) EXPECT_FALSE(end->AwaitClosed().ok());
+}
+
 TEST(SimEnd, WhatATransportSentBeforeItsShutdownArrives) {
   Pair pair(R"({"time": "virtual", "latency_min_us": 9000})");
   pair.accepted();
