@@ -347,7 +347,7 @@ TEST_P(TransportTest, AnUnknownOptionIsNamed) {
 }
 
 TEST_P(TransportTest, ShutdownEndsAllConnectionsAndMayBeCalledAgain) {
-  Pair pair = Connected();
+  Pair pair = Standing();
   auto more_events = std::make_shared<Recorder>();
   auto more = Dial(*pair.client, pair.server->address, more_events);
   pair.server->host.AwaitAccepted(1);
