@@ -173,6 +173,16 @@ TEST(ConfigTest, TransportOptionsHaveTheTypeThatTheirTextHas) {
   EXPECT_EQ(config.GetSection("transport.other"), "{}");
 }
 
+TEST(ConfigTest, OneKeyOfATableIsOverriddenWithoutTheOthers) {
+  Config config;
+  MustBeOk(config.LoadText("transport.sim = { link = { delay = 1, jitter = 2 }, up = 3 }"));
+  MustBeOk(config.Set("transport.sim.link", "{ delay = 5 }"));
+  // Not the same shape in both places: the table wins.
+  MustBeOk(config.Set("transport.sim.up.since", "4"));
+  EXPECT_EQ(json::parse(config.GetSection("transport.sim")),
+            json::parse(R"({"link": {"delay": 5, "jitter": 2}, "up": {"since": 4}})"));
+}
+
 TEST(ConfigTest, AnUnknownKeyIsRefusedWithItsLineAndTheNearest) {
   EXPECT_EQ(LoadError("[worker]\nname = 'a'\nthread = 3"),
             "line 3: unknown key worker.thread (did you mean worker.threads?)");

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <thread>
@@ -12,6 +14,7 @@
 // Opaque, as the header's handles are. They borrow the kinds of a config and a worker, whose pools they do not share.
 struct test_thing;
 struct test_other;
+struct test_quarantined;
 
 namespace gradferry {
 
@@ -28,6 +31,12 @@ template <>
 struct HandleTraits<test_other> {
   using Object = std::string;
   static constexpr LiveKind kKind = LiveKind::kWorkers;
+};
+
+template <>
+struct HandleTraits<test_quarantined> {
+  using Object = int;
+  static constexpr LiveKind kKind = LiveKind::kFutures;
 };
 
 namespace {
@@ -71,6 +80,10 @@ TEST(HandleTest, WhatIsNoLiveHandleOfItsKindIsRefusedWithTheReason) {
             "a gf_config is wanted, got a pointer that is no handle");
   alignas(std::max_align_t) char memory[64] = {};
   EXPECT_THAT(MessageOf(reinterpret_cast<test_thing*>(memory)), HasSubstr("no handle"));
+  // What looks like a head, but lies where none can.
+  const uint32_t magic = kHandleMagic + static_cast<uint32_t>(LiveKind::kConfigs);
+  std::memcpy(memory + 8, &magic, sizeof(magic));
+  EXPECT_THAT(MessageOf(reinterpret_cast<test_thing*>(memory + 8)), HasSubstr("no handle"));
   UnrefHandle(thing);
   EXPECT_EQ(MessageOf(thing), "the gf_config was given back already");
   UnrefHandle(other);
@@ -97,11 +110,12 @@ TEST(HandleTest, RefAndUnrefOfWhatIsNoLiveHandleDoNothing) {
   UnrefHandle(other);
 }
 
+// With a pool of its own, where no other test has left free cells.
 TEST(HandleTest, AStaleHandleIsSeenUntilTheQuarantineIsOver) {
-  auto* stale = MakeHandle<test_thing>(Thing{});
+  auto* stale = MakeHandle<test_quarantined>(1);
   UnrefHandle(stale);
   for (size_t i = 0; i < kQuarantine; ++i) {
-    auto* next = MakeHandle<test_thing>(Thing{});
+    auto* next = MakeHandle<test_quarantined>(1);
     ASSERT_NE(next, stale) << i;
     UnrefHandle(next);
   }
