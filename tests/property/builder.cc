@@ -82,7 +82,6 @@ bool SavesSelf(Op op) { return op == Op::kTanhInPlace; }
 
 bool MayCarryHooks(const Step& step, const std::vector<Info>& outputs) {
   // The uncut run shows the hook what the cut run shows it only if the tensor is the step's own in both.
-  if (getenv("NOHOOKS")) return false;
   const bool own = step.op != Op::kLeaf && (step.worker < 0 || step.copy_results);
   // libtorch fails when it shows a hook an undefined gradient, as it does for unused outputs of one node.
   const bool one_node = step.worker < 0 && outputs.size() > 1;

@@ -486,7 +486,7 @@ class Generator {
     step.in_background = random_.Chance(0.3);
     step.fails_first = !step.in_background && random_.Chance(0.06);
     step.nested_list = random_.Chance(0.2);
-    if (!getenv("NOHOOKS") && step.copy_results && random_.Chance(0.3)) step.hook = 2;
+    if (step.copy_results && random_.Chance(0.3)) step.hook = 2;
 
     // Own worker and the caller's caller included: calls back and to oneself.
     Draft callee = builder_.NewFunction(Worker(), draft.depth + 1);
