@@ -31,7 +31,7 @@ class ConnectionEvents {
  public:
   virtual ~ConnectionEvents() = default;
   // A frame arrives. Fills segments[i].data for each segment of non-zero length (their lengths are set), or refuses:
-  // then the connection is closed and the status is logged.
+  // then the connection is closed, and the status is logged and comes back in OnClosed.
   virtual Status OnDescriptor(std::string_view header, std::vector<Segment>& segments) = 0;
   // The frame announced last is whole (OK) or lost.
   virtual void OnFrame(Status status) = 0;
@@ -63,7 +63,8 @@ class Transport {
   virtual ~Transport() = default;  // Shutdown must have completed. Not on a transport's thread.
   virtual const std::string& name() const = 0;
   virtual uint64_t max_header() const = 0;
-  // The transport's own clock when it owns time, else null. Lives as long as the Transport.
+  // The transport's own clock when it owns time, else null. Lives as long as the Transport; no timer of it fires once
+  // Shutdown has returned.
   virtual Clock* clock() = 0;
   // Starts to listen; returns the address by which peers connect.
   virtual Result<std::string> Listen(const std::string& address) = 0;
@@ -71,6 +72,7 @@ class Transport {
                                                       std::shared_ptr<ConnectionEvents> events) = 0;
   // Ends all connections and waits until every event has been delivered. Idempotent. Not on a transport's thread.
   virtual void Shutdown() = 0;
+  // The plugin's counters as a JSON object.
   virtual std::string StatsJson() = 0;
 };
 

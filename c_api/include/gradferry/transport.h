@@ -15,7 +15,8 @@
  *              log, now and error texts. The host may call any function of the plugin within an event.
  *   GF-TRN-03  Events of one connection are delivered one at a time. on_sent comes in the order of send. Frames are
  *              delivered in the order in which they were sent.
- *   GF-TRN-04  Every send is completed by exactly one on_sent; until then the frame's memory belongs to the plugin.
+ *   GF-TRN-04  Every send is completed by exactly one on_sent; until then the bytes of the frame's header and segments
+ *              belong to the plugin. The struct and the array of segments are the host's again when send returns.
  *   GF-TRN-05  Every frame is announced by on_descriptor and, when that returned GF_OK, ended by exactly one on_frame;
  *              until then the memory that the host gave belongs to the plugin.
  *   GF-TRN-06  Every connection, dialled or accepted, ends with exactly one on_closed, after all its other events, even
@@ -80,8 +81,8 @@ typedef struct gf_transport_host {
   uint64_t (*now)(void* ctx);
   /* level: 0 debug, 1 info, 2 warning, 3 error. */
   void (*log)(void* ctx, uint32_t level, const char* text, size_t length);
-  /* A peer has connected. The host returns its token for the connection, or NULL to have it closed at once without
-   * further events (then GF-TRN-06 does not apply). */
+  /* A peer has connected. The host returns its token for the connection, or NULL, when it has sent nothing on it, to
+   * have it closed at once without further events (then GF-TRN-06 does not apply). */
   void* (*on_accept)(void* ctx, gf_transport_conn* conn);
   /* The listener has moved: it listens at another address now (after it was healed, say). */
   void (*on_address)(void* ctx, const char* address, size_t length);
@@ -134,7 +135,8 @@ typedef struct gf_transport_vtable {
   /* on_timer(timer) at this time or later. timer is the host's number, not used by another live timer. */
   void (*timer_set)(gf_transport* transport, uint64_t timer, uint64_t at);
   void (*timer_cancel)(gf_transport* transport, uint64_t timer);
-  /* delta +1: the host has work to do, time must not jump to a timer; -1: that work is done. */
+  /* delta +1: the host has work to do, time must not move on, be it to a timer or to a frame that is still under way;
+   * -1: that work is done. */
   void (*hold)(gf_transport* transport, int32_t delta);
 } gf_transport_vtable;
 
