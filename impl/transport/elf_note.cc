@@ -55,9 +55,11 @@ class InputFile {
 
   const FileId& id() const { return id_; }
 
+  bool Has(uint64_t offset, uint64_t length) const { return offset <= size_ && length <= size_ - offset; }
+
   // False when any of the bytes lies beyond the end, or cannot be read.
   bool Read(uint64_t offset, void* data, uint64_t length) const {
-    if (offset > size_ || length > size_ - offset) return false;
+    if (!Has(offset, length)) return false;
     auto* at = static_cast<char*>(data);
     while (length > 0) {
       const ssize_t got = ::pread(fd_, at, length, static_cast<off_t>(offset));
@@ -126,14 +128,15 @@ Result<PluginNote> ReadPluginNote(const std::string& path) {
   if (!file.Read(0, &header, sizeof(header))) return NotAPlugin("the file is cut off");
   GF_RETURN_IF_ERROR(CheckHeader(header));
 
+  const uint64_t table_size = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
+  if (!file.Has(header.e_phoff, table_size)) return NotAPlugin("the file is cut off");
   std::vector<Elf64_Phdr> segments(header.e_phnum);
-  if (!file.Read(header.e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr))) {
-    return NotAPlugin("the file is cut off");
-  }
+  if (!file.Read(header.e_phoff, segments.data(), table_size)) return NotAPlugin("the file cannot be read");
   for (const Elf64_Phdr& segment : segments) {
     if (segment.p_type != PT_NOTE || segment.p_filesz > kMaxNoteBytes) continue;
+    if (!file.Has(segment.p_offset, segment.p_filesz)) return NotAPlugin("the file is cut off");
     std::vector<char> bytes(segment.p_filesz);
-    if (!file.Read(segment.p_offset, bytes.data(), bytes.size())) return NotAPlugin("the file is cut off");
+    if (!file.Read(segment.p_offset, bytes.data(), bytes.size())) return NotAPlugin("the file cannot be read");
     if (auto note = FindNote(bytes, segment.p_align == 8 ? 8 : 4)) {
       note->file = file.id();
       return *note;
