@@ -41,7 +41,6 @@ void Acceptor::Close() {
   }
   // The pending accept fails then. Is there none, because a new listener is due, that job finds us closed.
   if (listener != nullptr) listener->close();
-  shared_->events.Hurry();
 }
 
 // Opens a listener and begins to accept. Sets address_ to where it really is.

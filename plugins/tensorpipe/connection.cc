@@ -1,16 +1,28 @@
 #include "plugins/tensorpipe/connection.h"
 
+#include <chrono>
 #include <utility>
 
 namespace gradferry::tp {
 
 namespace pipe = ::tensorpipe;
 
+using std::chrono::steady_clock;
+
+namespace {
+
+// Setting up takes a few round trips; all the rest is for a peer that is short of processors.
+constexpr std::chrono::seconds kSetUpLimit{10};
+constexpr std::chrono::milliseconds kLinger{200};
+
+}  // namespace
+
 Connection::Connection(Shared* shared, std::shared_ptr<pipe::Pipe> pipe, Origin origin, std::string peer, Ended ended)
     : shared_(shared), pipe_(std::move(pipe)), origin_(origin), peer_(std::move(peer)), ended_(std::move(ended)) {}
 
 void Connection::Start(void* token) {
   token_ = token;
+  if (origin_ == Origin::kAccepted) SendWelcome();
   ReadNext();
 }
 
@@ -21,7 +33,34 @@ void Connection::Discard() {
 }
 
 void Connection::Close() {
-  if (SetEnd({GF_OK, ""})) pipe_->close();
+  if (!SetEnd({GF_OK, ""})) return;
+  if (origin_ == Origin::kAccepted || stands_) return pipe_->close();
+  shared_->events.PostAt(steady_clock::now() + kLinger, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->pipe_->close();
+  });
+}
+
+void Connection::SendWelcome() {
+  ++operations_;
+  pipe_->write(WelcomeMessage(), [self = shared_from_this()](const pipe::Error& error) {
+    if (error) {
+      self->SetEnd(self->Failure(error));
+    } else {
+      self->OnStands();
+    }
+    self->shared_->events.Deliver([self] { self->EndOperation(); });
+  });
+  shared_->events.PostAt(steady_clock::now() + kSetUpLimit, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self == nullptr || self->stands_) return;
+    if (self->SetEnd({GF_PEER_LOST, self->peer_ + " did not finish connecting"})) self->pipe_->close();
+  });
+}
+
+// Within a callback of the pipe: something went through.
+void Connection::OnStands() {
+  if (stands_.exchange(true)) return;
+  if (End()) pipe_->close();  // Close has waited for this
 }
 
 // ---- Sending -----------------------------------------------------------------------------------------------------
@@ -57,7 +96,7 @@ void Connection::OnWritten(const pipe::Error& error, void* op, uint64_t bytes) {
     status = *End();
     if (status.ok()) status = {GF_CLOSED, "the connection with " + peer_ + " was closed before the frame was sent"};
   } else {
-    carried_ = true;
+    OnStands();
     ++shared_->counters.frames_sent;
     shared_->counters.bytes_sent += bytes;
   }
@@ -82,9 +121,19 @@ void Connection::OnDescriptor(const pipe::Error& error, pipe::Descriptor descrip
     shared_->events.Deliver([self = shared_from_this()] { self->EndOperation(); });
     return;
   }
-  carried_ = true;
+  OnStands();
+  if (IsWelcome(descriptor)) return SkipWelcome();
   shared_->events.Deliver(
       [self = shared_from_this(), descriptor = std::move(descriptor)] { self->Announce(descriptor); });
+}
+
+// The host hears nothing of it.
+void Connection::SkipWelcome() {
+  pipe_->read(pipe::Allocation(), [self = shared_from_this()](const pipe::Error& error) {
+    if (!error) return self->ReadNext();
+    self->SetEnd(self->Failure(error));
+    self->shared_->events.Deliver([self] { self->EndOperation(); });
+  });
 }
 
 void Connection::Announce(const pipe::Descriptor& descriptor) {
@@ -172,7 +221,7 @@ void Connection::DeliverClosed() {
 
 // The pipe's error in our terms, for the case that we have not closed.
 Status Connection::Failure(const pipe::Error& error) const {
-  if (origin_ == Origin::kDialled && !carried_ && !IsFromPeer(error)) {
+  if (origin_ == Origin::kDialled && !stands_ && !IsFromPeer(error)) {
     return {GF_UNAVAILABLE, "cannot connect to " + peer_ + ": " + Describe(error)};
   }
   return {GF_PEER_LOST, "the connection with " + peer_ + " broke: " + Describe(error)};

@@ -5,6 +5,11 @@
 // over only when its last event has been delivered, so whoever ends the last one delivers on_closed, and that is the
 // last event. TensorPipe calls back for every operation, with an error if need be, so the end always comes.
 //
+// Whether it stands. TensorPipe says nothing when it has set up a pipe, and an accepting pipe whose peer goes away in
+// the middle of that waits for ever. So the accepting end sends a welcome; when that is not on its way after a while,
+// the end is here. And a dialled connection that is closed while it is being set up waits a moment for the welcome, so
+// that the peer hears of the end at once.
+//
 // Why it ended is decided once, by what came first: Close (GF_OK) or an error.
 //
 // Threads. Send and Close: any. The rest runs in callbacks of TensorPipe's Context, or as an event in the queue, so one
@@ -50,12 +55,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Close();
 
  private:
+  void SendWelcome();
+  void OnStands();
+
   bool BeginSend();
   void EndOperation();
   void OnWritten(const ::tensorpipe::Error& error, void* op, uint64_t bytes);
 
   void ReadNext();
   void OnDescriptor(const ::tensorpipe::Error& error, ::tensorpipe::Descriptor descriptor);
+  void SkipWelcome();
   void Announce(const ::tensorpipe::Descriptor& descriptor);
   void OnRead(const ::tensorpipe::Error& error, uint64_t bytes);
   void EndReading(const Status& reason);
@@ -77,7 +86,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool discarded_ = false;  // likewise
 
   std::atomic<uint32_t> operations_{1};  // reading is the first
-  std::atomic<bool> carried_{false};     // something went through, so the peer was there
+  std::atomic<bool> stands_{false};      // something went through, so the peer was there
 
   mutable std::mutex mutex_;  // guards end_; nothing is called while it is held
   std::optional<Status> end_;

@@ -21,14 +21,6 @@ void EventQueue::PostAt(Time due, Job job) {
   changed_.notify_one();
 }
 
-void EventQueue::Hurry() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  std::multimap<Time, Job> due;
-  for (auto& [time, job] : timed_) due.emplace(Time(), std::move(job));
-  timed_ = std::move(due);
-  changed_.notify_one();
-}
-
 void EventQueue::Stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -70,9 +70,6 @@ class EventQueue {
   // Runs a job on the dispatcher, not before due. It is no event: others may run at the same time elsewhere.
   void PostAt(Time due, Job job);
 
-  // Makes what PostAt holds due now.
-  void Hurry();
-
   // Runs what was posted, drops what PostAt holds, and ends the dispatcher. Not on the dispatcher.
   void Stop();
 

@@ -11,6 +11,7 @@ namespace {
 namespace pipe = ::tensorpipe;
 
 constexpr unsigned char kFormat = 1;
+constexpr unsigned char kWelcome = 0;
 constexpr size_t kFixedPrefix = 5;
 
 enum Carriage : unsigned { kEmpty = 0, kPayload = 1, kTensor = 2 };
@@ -139,6 +140,17 @@ Status ToMessage(const gf_transport_frame& frame, pipe::Message* out) {
   }
   *out = std::move(message);
   return {};
+}
+
+pipe::Message WelcomeMessage() {
+  pipe::Message message;
+  message.metadata.assign(1, static_cast<char>(kWelcome));
+  return message;
+}
+
+bool IsWelcome(const pipe::Descriptor& descriptor) {
+  return descriptor.metadata.size() == 1 && static_cast<unsigned char>(descriptor.metadata[0]) == kWelcome &&
+         descriptor.payloads.empty() && descriptor.tensors.empty();
 }
 
 Status FromDescriptor(const pipe::Descriptor& descriptor, Announcement* out) {

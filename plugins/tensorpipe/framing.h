@@ -6,6 +6,8 @@
 //   then        two bits per segment, first segment in the lowest bits: how it travels (Carriage); unused bits are 0
 //   then        the header
 //
+// A welcome is byte 0 alone, with kWelcome in it.
+//
 // Payloads go over the connection that carries the metadata; tensors go over a channel, which pays for its extra
 // messages only when there is much to carry.
 #pragma once
@@ -30,6 +32,10 @@ constexpr uint64_t kTensorFrom = 64 * 1024;
 // The frame as a message; its segments' memory is borrowed. GF_INVALID_ARGUMENT or GF_OUT_OF_RANGE when the host broke
 // a limit.
 Status ToMessage(const gf_transport_frame& frame, ::tensorpipe::Message* out);
+
+// The message without a frame by which the accepting end says that the connection stands.
+::tensorpipe::Message WelcomeMessage();
+bool IsWelcome(const ::tensorpipe::Descriptor& descriptor);
 
 // A frame that arrives: views into the descriptor.
 struct Announcement {

@@ -1,5 +1,6 @@
 // The end of connections and of transports, at any moment and from anywhere.
 #include <gtest/gtest.h>
+#include <tensorpipe/tensorpipe.h>
 
 #include <atomic>
 #include <string>
@@ -20,6 +21,38 @@ TEST(Close, TellsBothEnds) {
   ASSERT_TRUE(pair.server.WaitClosed(pair.in));
   EXPECT_EQ(pair.out->closed_code, GF_OK) << pair.out->closed_text;
   EXPECT_EQ(pair.in->closed_code, GF_PEER_LOST) << pair.in->closed_text;
+}
+
+TEST(Close, IsHeardByThePeerEvenWhileTheConnectionIsSetUp) {
+  Host server, client;
+  ASSERT_EQ(server.Listen().code, GF_OK);
+  for (size_t i = 0; i < 50; ++i) {
+    Peer* out = client.Connect(server.address());
+    if (i % 2 == 0) server.Accepted(i);
+    client.Close(out);
+    ASSERT_TRUE(server.WaitClosed(server.Accepted(i)));
+    ASSERT_TRUE(client.WaitClosed(out));
+    EXPECT_EQ(out->closed_code, GF_OK);
+  }
+}
+
+TEST(Close, HappensWhenThePeerStopsInTheMiddleOfConnecting) {
+  Host server;
+  ASSERT_EQ(server.Listen().code, GF_OK);
+  const std::string url = server.address().substr(0, server.address().find('#'));
+  ::tensorpipe::Context context;
+  context.registerTransport(0, "uv", ::tensorpipe::transport::uv::create());
+  context.registerChannel(0, "basic", ::tensorpipe::channel::basic::create());
+  constexpr size_t kPeers = 10;
+  for (size_t i = 0; i < kPeers; ++i) {
+    const auto pipe = context.connect(url);
+    server.Accepted(i);
+    pipe->close();
+  }
+  for (size_t i = 0; i < kPeers; ++i) {
+    ASSERT_TRUE(server.WaitClosed(server.Accepted(i)));
+    EXPECT_EQ(server.Accepted(i)->closed_code, GF_PEER_LOST);
+  }
 }
 
 TEST(Close, MakesLaterSendsFail) {

@@ -95,6 +95,16 @@ TEST(Framing, GivesBackHeaderAndLengthsInOrder) {
   EXPECT_EQ(ToAllocation(announcement, filled, &allocation).code, GF_INTERNAL);
 }
 
+TEST(Framing, TellsAWelcomeFromAFrame) {
+  pipe::Descriptor welcome = DescriptorOf(WelcomeMessage());
+  EXPECT_TRUE(IsWelcome(welcome));
+  Announcement announcement;
+  EXPECT_EQ(FromDescriptor(welcome, &announcement).code, GF_DATA_LOSS);
+  welcome.payloads.emplace_back();
+  EXPECT_FALSE(IsWelcome(welcome));
+  EXPECT_FALSE(IsWelcome(DescriptorOf(Sample({}).message)));
+}
+
 TEST(Framing, RefusesFramesBeyondItsLimits) {
   Sample sample({1});
   sample.frame.header_length = 0;
