@@ -2,6 +2,7 @@
 // intrusive_ptr later), which hooks they carry, and how to make one. Everything else speaks NodePtr.
 #pragma once
 
+#include <torch/csrc/autograd/cpp_hook.h>
 #include <torch/csrc/autograd/edge.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
@@ -9,9 +10,12 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/api/include/torch/version.h>
 
+#include <cstring>
 #include <memory>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
+#include <vector>
 
 namespace gradferry {
 
@@ -33,14 +37,39 @@ auto MakeNode(Args&&... args) {
 template <class T>
 using NodeOf = decltype(MakeNode<T>());
 
-// What libtorch's engine runs before a node: tensor hooks, then the node's own pre hooks, then retain-grad.
-inline variable_list RunPreHooks(Node& node, variable_list inputs) {
+// Whether a hook belongs to one output of the node, of which `reached` says that the pass does not reach it. The hook's
+// class is hidden in libtorch, so that dynamic_cast does not link; its name and layout are public.
+inline bool IsHookOfUnreachedOutput(const torch::autograd::FunctionPreHook& hook, const std::vector<bool>& reached) {
 #if TORCH_VERSION_MAJOR >= 2
-  for (const auto& hook : node.tensor_pre_hooks()) inputs = (*hook)(inputs);
+  using TensorHook = torch::autograd::CppFunctionTensorPreHook;
+  constexpr const char* kName = "N5torch8autograd24CppFunctionTensorPreHookE";
+#else
+  using TensorHook = torch::autograd::CppFunctionPreHook;
+  constexpr const char* kName = "N5torch8autograd18CppFunctionPreHookE";
 #endif
-  for (const auto& hook : node.pre_hooks()) inputs = (*hook)(inputs);
+  if (std::strcmp(typeid(hook).name(), kName) != 0) return false;
+  const auto output = static_cast<size_t>(static_cast<const TensorHook&>(hook).value_idx_);
+  return output < reached.size() && !reached[output];
+}
+
+// What libtorch's engine runs before a node: tensor hooks, then the node's own pre hooks, then retain-grad. With
+// `reached` (a recv function's, which bundles tensors that a local graph would have at nodes of their own) those of
+// outputs that the pass does not reach are left out, as the local engine would not come to them.
+inline variable_list RunPreHooks(Node& node, variable_list inputs, const std::vector<bool>& reached = {}) {
+  auto run = [&](const auto& hooks) {
+    for (const auto& hook : hooks) {
+      if (!IsHookOfUnreachedOutput(*hook, reached)) inputs = (*hook)(inputs);
+    }
+  };
 #if TORCH_VERSION_MAJOR >= 2
-  for (const auto& [index, hook] : node.retains_grad_hooks()) inputs = (*hook)(inputs);
+  run(node.tensor_pre_hooks());
+#endif
+  run(node.pre_hooks());
+#if TORCH_VERSION_MAJOR >= 2
+  for (const auto& [output, hook] : node.retains_grad_hooks()) {
+    const auto index = static_cast<size_t>(output);
+    if (index >= reached.size() || reached[index]) inputs = (*hook)(inputs);
+  }
 #endif
   return inputs;
 }

@@ -139,6 +139,12 @@ bool DistEngine::Retire(Pass& pass, const Status& status) {
 }
 
 void DistEngine::OnMark(WorkerId from, MarkSendFunctions message, ReplyCallback reply) {
+  if (message.outputs.size() != message.message_ids.size()) {
+    return reply(Refusal(InvalidArgument(StrCat("a mark has ", message.message_ids.size(), " message ids and ",
+                                                message.outputs.size(), " outputs"))));
+  }
+  std::vector<std::pair<int64_t, int64_t>> tensors;
+  for (size_t i = 0; i < message.outputs.size(); ++i) tensors.emplace_back(message.message_ids[i], message.outputs[i]);
   Status refused;
   std::shared_ptr<Pass> superseded;
   {
@@ -168,7 +174,7 @@ void DistEngine::OnMark(WorkerId from, MarkSendFunctions message, ReplyCallback 
           passes.active = std::make_shared<Pass>(message.pass, message.retain_graph, *std::move(context), peers_, this,
                                                  nullptr);
         }
-        passes.active->OnMark(from, std::move(message.message_ids), std::move(reply));
+        passes.active->OnMark(from, std::move(tensors), std::move(reply));
       }
     }
   }

@@ -15,23 +15,29 @@ namespace gradferry {
 using torch::autograd::AccumulateGrad;
 using torch::autograd::Edge;
 
-std::vector<RecvRpcBackward*> LocalGraph::Start(const edge_list& edges) {
-  std::vector<RecvRpcBackward*> reached;
+std::vector<LocalGraph::ReachedOutput> LocalGraph::Start(const edge_list& edges) {
+  std::vector<ReachedOutput> reached;
   std::vector<Node*> stack;
   auto walk_edge = [&](const Edge& edge) {
     if (!edge.is_valid()) return;
     auto [it, first] = states_.try_emplace(edge.function.get());
     NodeState& state = it->second;
     ++state.missing;
-    if (!first) return;
-    state.node = edge.function;
-    stack.push_back(edge.function.get());
+    if (first) {
+      state.node = edge.function;
+      state.recv = dynamic_cast<RecvRpcBackward*>(edge.function.get());
+      if (state.recv) state.reached_outputs.resize(state.recv->num_inputs());
+      stack.push_back(edge.function.get());
+    }
+    if (state.recv && !state.reached_outputs[edge.input_nr]) {
+      state.reached_outputs[edge.input_nr] = true;
+      reached.push_back({state.recv, edge.input_nr});
+    }
   };
   for (const Edge& edge : edges) walk_edge(edge);
   while (!stack.empty()) {
     Node* node = stack.back();
     stack.pop_back();
-    if (auto* recv = dynamic_cast<RecvRpcBackward*>(node)) reached.push_back(recv);
     for (const Edge& edge : node->next_edges()) walk_edge(edge);
   }
   return reached;
@@ -104,7 +110,9 @@ bool LocalGraph::IsHeldBack(Node* node) {
   if (potential_.empty()) return false;
   if (!potential_reach_valid_) {
     std::vector<Node*> stack;
-    for (const NodePtr& entry : potential_) stack.push_back(entry.get());
+    for (const NodePtr& entry : potential_) {
+      if (potential_reach_.insert(entry.get()).second) stack.push_back(entry.get());
+    }
     while (!stack.empty()) {
       Node* from = stack.back();
       stack.pop_back();
@@ -150,7 +158,7 @@ Status LocalGraph::RunOne() {
 
 Status LocalGraph::Run(NodeState& state) {
   Node& node = *state.node;
-  variable_list inputs = RunPreHooks(node, std::move(state.buffer).Take(node.num_inputs()));
+  variable_list inputs = RunPreHooks(node, std::move(state.buffer).Take(node.num_inputs()), state.reached_outputs);
   if (auto* leaf = dynamic_cast<AccumulateGrad*>(&node)) {
     if (!inputs.empty() && inputs[0].defined()) {
       const at::Tensor variable = leaf->variable;
@@ -159,8 +167,8 @@ Status LocalGraph::Run(NodeState& state) {
     RunPostHooks(node, {}, {});
     return OkStatus();
   }
-  if (auto* recv = dynamic_cast<RecvRpcBackward*>(&node)) {
-    const Status status = sinks_.recv(*recv, std::move(inputs));
+  if (state.recv) {
+    const Status status = sinks_.recv(*state.recv, std::move(inputs));
     if (status.ok()) RunPostHooks(node, {}, {});
     return status;
   }

@@ -35,13 +35,20 @@ class LocalGraph {
 
   LocalGraph(bool retain_graph, Sinks sinks) : retain_graph_(retain_graph), sinks_(std::move(sinks)) {}
 
-  // Edges from which gradients will come, exactly once per valid edge. Returns the recv functions that are reached for
-  // the first time: each will be handed to Sinks::recv once.
-  std::vector<RecvRpcBackward*> Start(const edge_list& edges);
+  // Which tensor of a message the pass has reached.
+  struct ReachedOutput {
+    RecvRpcBackward* recv;
+    uint32_t output;
+  };
+
+  // Edges from which gradients will come, exactly once per valid edge. Returns the outputs of recv functions that are
+  // reached for the first time; each such function will be handed to Sinks::recv once, when no more can be.
+  std::vector<ReachedOutput> Start(const edge_list& edges);
   // The gradients for edges given to Start before, index by index. A gradient that does not fit its edge is an error.
   Status Deliver(const edge_list& edges, variable_list gradients);
 
-  // The entries that may or may not become live: nodes that they reach are held back. Replaces what was set before.
+  // Nodes to which gradients may or may not come yet, by entries that are not live: they and what they reach are held
+  // back. Replaces what was set before.
   void SetPotential(std::vector<NodePtr> potential);
 
   // Whether some node can run now. May look at the whole graph when there are potential entries.
@@ -57,6 +64,8 @@ class LocalGraph {
     NodePtr node;  // keeps it alive
     int64_t missing = 0;  // contributions that have not come yet
     bool ran = false;
+    RecvRpcBackward* recv = nullptr;    // the node, when it is one
+    std::vector<bool> reached_outputs;  // of recv
     InputBuffer buffer;
   };
   struct Ready {
@@ -79,7 +88,7 @@ class LocalGraph {
   std::vector<Node*> held_back_;
   std::vector<NodePtr> potential_;
   bool potential_reach_valid_ = true;
-  std::unordered_set<Node*> potential_reach_;  // nodes that potential_ leads to
+  std::unordered_set<Node*> potential_reach_;  // potential_ and what it leads to
   size_t nodes_run_ = 0;
 };
 

@@ -36,8 +36,10 @@ Pass::Pass(PassId id, bool retain_graph, std::shared_ptr<DistAutogradContext> co
   };
   graph_.emplace(retain_graph, std::move(sinks));
   for (auto& send : context_->SendFunctions()) {
-    const int64_t message_id = send->message_id();
-    sends_[message_id].send = std::move(send);
+    SendState& state = sends_[send->message_id()];
+    state.marked.resize(send->next_edges().size());
+    unmarked_tensors_ += state.marked.size();
+    state.send = std::move(send);
   }
 }
 
@@ -66,8 +68,8 @@ void Pass::SetDeadline(int64_t deadline) {
 }
 
 void Pass::Begin(PassRoots roots) { Enqueue(std::move(roots)); }
-void Pass::OnMark(WorkerId from, std::vector<int64_t> message_ids, ReplyCallback reply) {
-  Enqueue(MarkEvent{from, std::move(message_ids), std::move(reply)});
+void Pass::OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply) {
+  Enqueue(MarkEvent{from, std::move(tensors), std::move(reply)});
 }
 void Pass::OnMarkFinished() { Enqueue(MarkFinishedEvent{}); }
 void Pass::OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply) {
@@ -145,21 +147,13 @@ void Pass::Handle(PassRoots& roots) {
 
 void Pass::Handle(MarkEvent& event) {
   if (over_) return event.reply(Answer(*over_));
-  std::vector<RecvRpcBackward*> reached;
-  for (int64_t message_id : event.message_ids) {
-    auto it = sends_.find(message_id);
-    if (it == sends_.end()) {
-      const Status status = FailedPrecondition(
-          StrCat("context ", context_->id(), " has no send function ", message_id, " on worker ",
-                 peers_->NameOf(peers_->self()),
-                 ": an earlier pass without retain_graph has used it up, or the context was released"));
+  std::vector<LocalGraph::ReachedOutput> reached;
+  for (const auto& [message_id, output] : event.tensors) {
+    if (Status status = Mark(message_id, output, reached); !status.ok()) {
+      status = Here(status.WithPeer(peers_->NameOf(event.from)));
       event.reply(Answer(status));
-      return FailNow(Here(status));
+      return FailNow(status);
     }
-    if (std::exchange(it->second.marked, true)) continue;  // a duplicate changes nothing
-    ++marked_;
-    const auto more = graph_->Start(it->second.send->next_edges());
-    reached.insert(reached.end(), more.begin(), more.end());
   }
   UpdatePotential();
   const bool engages = !marks_.engaged();
@@ -172,33 +166,39 @@ void Pass::Handle(MarkEvent& event) {
   SettleMarks();
 }
 
+Status Pass::Mark(int64_t message_id, int64_t output, std::vector<LocalGraph::ReachedOutput>& reached) {
+  auto it = sends_.find(message_id);
+  if (it == sends_.end()) {
+    return FailedPrecondition(StrCat("context ", context_->id(), " has no send function ", message_id, " on worker ",
+                                     peers_->NameOf(peers_->self()),
+                                     ": an earlier pass without retain_graph has used it up, or the context was released"));
+  }
+  SendState& state = it->second;
+  if (output < 0 || static_cast<size_t>(output) >= state.marked.size()) {
+    return InvalidArgument(StrCat("a mark names tensor ", output, " of send function ", message_id, ", which has ",
+                                  state.marked.size()));
+  }
+  if (state.marked[output]) return OkStatus();  // a duplicate changes nothing
+  if (state.received) {
+    return FailedPrecondition(StrCat("a mark for send function ", message_id, " came after its gradients"));
+  }
+  state.marked[output] = true;
+  if (state.marked_count++ == 0) ++live_sends_;
+  --unmarked_tensors_;
+  const auto more = graph_->Start({state.send->next_edges()[output]});
+  reached.insert(reached.end(), more.begin(), more.end());
+  return OkStatus();
+}
+
 void Pass::Handle(GradientsEvent& event) {
   if (over_) return event.reply(Answer(*over_));
   auto it = sends_.find(event.message_id);
   Status status;
-  if (it == sends_.end() || !it->second.marked) {
+  if (it == sends_.end() || !it->second.live()) {
     status = FailedPrecondition(StrCat("gradients came for send function ", event.message_id, " of context ",
                                        context_->id(), ", which was not marked in this pass"));
-  } else if (it->second.received) {
-    status = FailedPrecondition(StrCat("gradients came twice for send function ", event.message_id, " of context ",
-                                       context_->id()));
-  } else if (event.gradients.size() != it->second.send->next_edges().size()) {
-    status = InvalidArgument(StrCat(event.gradients.size(), " gradients came for send function ", event.message_id,
-                                    " of context ", context_->id(), ", which has ",
-                                    it->second.send->next_edges().size(), " tensors"));
-  }
-  if (status.ok()) {
-    it->second.received = true;
-    ++received_;
-    SendRpcBackward& send = *it->second.send;
-    try {
-      variable_list inputs = RunPreHooks(send, {});
-      send.SetGradients(std::move(event.gradients));
-      variable_list gradients = RunPostHooks(send, send.apply(std::move(inputs)), {});
-      status = graph_->Deliver(send.next_edges(), std::move(gradients));
-    } catch (...) {
-      status = StatusFromCurrentException();
-    }
+  } else {
+    status = TakeGradients(it->second, std::move(event.gradients));
   }
   if (!status.ok()) {
     status = Here(status.WithPeer(peers_->NameOf(event.from)).WithOperation("SendRpcBackward"));
@@ -210,6 +210,39 @@ void Pass::Handle(GradientsEvent& event) {
   } else {
     run_.parent = std::move(event.reply);
   }
+}
+
+Status Pass::TakeGradients(SendState& state, variable_list gradients) {
+  SendRpcBackward& send = *state.send;
+  if (state.received) {
+    return FailedPrecondition(StrCat("gradients came twice for send function ", send.message_id(), " of context ",
+                                     context_->id()));
+  }
+  if (gradients.size() != state.marked.size()) {
+    return InvalidArgument(StrCat(gradients.size(), " gradients came for send function ", send.message_id(),
+                                  " of context ", context_->id(), ", which has ", state.marked.size(), " tensors"));
+  }
+  state.received = true;
+  ++received_;
+  try {
+    variable_list inputs = RunPreHooks(send, {});
+    send.SetGradients(std::move(gradients));
+    gradients = RunPostHooks(send, send.apply(std::move(inputs)), {});
+  } catch (...) {
+    return StatusFromCurrentException();
+  }
+  edge_list edges;
+  variable_list live;
+  for (size_t i = 0; i < state.marked.size(); ++i) {
+    if (state.marked[i]) {
+      edges.push_back(send.next_edges()[i]);
+      live.push_back(std::move(gradients[i]));
+    } else if (gradients[i].defined()) {
+      return InvalidArgument(StrCat("a gradient came for tensor ", i, " of send function ", send.message_id(),
+                                    ", which was not marked in this pass"));
+    }
+  }
+  return graph_->Deliver(edges, std::move(live));
 }
 
 void Pass::Handle(AckEvent& event) {
@@ -243,15 +276,17 @@ void Pass::Handle(FailEvent& event) { FailNow(event.status); }
 
 // ---- Marking and running ---------------------------------------------------------------------------------------
 
-void Pass::SendMarks(const std::vector<RecvRpcBackward*>& reached) {
-  std::map<WorkerId, std::vector<int64_t>> by_peer;
-  for (const RecvRpcBackward* recv : reached) by_peer[recv->from()].push_back(recv->message_id());
-  for (auto& [peer, message_ids] : by_peer) {
-    MarkSendFunctions mark;
+void Pass::SendMarks(const std::vector<LocalGraph::ReachedOutput>& reached) {
+  std::map<WorkerId, MarkSendFunctions> by_peer;
+  for (const auto& [recv, output] : reached) {
+    MarkSendFunctions& mark = by_peer[recv->from()];
+    mark.message_ids.push_back(recv->message_id());
+    mark.outputs.push_back(output);
+  }
+  for (auto& [peer, mark] : by_peer) {
     mark.context_id = context_->id();
     mark.pass = id_;
     mark.retain_graph = retain_graph_;
-    mark.message_ids = std::move(message_ids);
     SendTo(peer, /*mark=*/true, std::move(mark));
   }
 }
@@ -276,13 +311,17 @@ void Pass::SendTo(WorkerId to, bool mark, Message message) {
   });
 }
 
-bool Pass::HasUnmarked() const { return !marking_finished_ && marked_ < sends_.size(); }
+bool Pass::HasUnmarked() const { return !marking_finished_ && unmarked_tensors_ > 0; }
 
 void Pass::UpdatePotential() {
   std::vector<NodePtr> potential;
   if (HasUnmarked()) {
     for (const auto& [id, state] : sends_) {
-      if (!state.marked) potential.push_back(state.send);
+      if (state.all_live()) continue;
+      const edge_list& edges = state.send->next_edges();
+      for (size_t i = 0; i < edges.size(); ++i) {
+        if (!state.marked[i] && edges[i].is_valid()) potential.push_back(edges[i].function);
+      }
     }
   }
   graph_->SetPotential(std::move(potential));
@@ -317,18 +356,18 @@ void Pass::EndIfDone() {
   if (run_.deficit != 0 || marks_.deficit != 0 || graph_->HasHeldBack()) return;
   if (initiator_) {
     if (!run_.root || !marking_finished_) return;
-    if (received_ != marked_) {
-      return FailNow(Internal(StrCat("the pass came to rest while ", marked_ - received_,
+    if (received_ != live_sends_) {
+      return FailNow(Internal(StrCat("the pass came to rest while ", live_sends_ - received_,
                                      " send functions of worker ", peers_->NameOf(id_.initiator),
                                      " still wait for gradients")));
     }
-  } else if (marks_.engaged() || run_.engaged() || received_ != marked_) {
+  } else if (marks_.engaged() || run_.engaged() || received_ != live_sends_) {
     return;
   }
   if (!retain_graph_) {
     std::vector<int64_t> used;
     for (const auto& [id, state] : sends_) {
-      if (state.received) used.push_back(id);
+      if (state.received && state.all_live()) used.push_back(id);
     }
     context_->RemoveSendFunctions(used);
   }
@@ -373,7 +412,7 @@ std::string Pass::WaitsFor() const {
   }
   size_t listed = 0;
   for (const auto& [id, state] : sends_) {
-    if (!state.marked || state.received) continue;
+    if (!state.live() || state.received) continue;
     if (++listed > 5) continue;
     add(StrCat("gradients from worker ", peers_->NameOf(state.send->to()), " for send function ", id));
   }

@@ -72,7 +72,8 @@ class Pass : public std::enable_shared_from_this<Pass> {
 
   // Events; any thread. `reply` is called exactly once.
   void Begin(PassRoots roots);
-  void OnMark(WorkerId from, std::vector<int64_t> message_ids, ReplyCallback reply);
+  // tensors: pairs of message id and output (MarkSendFunctions).
+  void OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply);
   void OnMarkFinished();
   void OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply);
   void Fail(Status status);
@@ -80,7 +81,7 @@ class Pass : public std::enable_shared_from_this<Pass> {
  private:
   struct MarkEvent {
     WorkerId from;
-    std::vector<int64_t> message_ids;
+    std::vector<std::pair<int64_t, int64_t>> tensors;
     ReplyCallback reply;
   };
   struct GradientsEvent {
@@ -111,8 +112,11 @@ class Pass : public std::enable_shared_from_this<Pass> {
   };
   struct SendState {
     NodeOf<SendRpcBackward> send;
-    bool marked = false;
+    std::vector<bool> marked;  // per tensor of the message
+    size_t marked_count = 0;
     bool received = false;
+    bool live() const { return marked_count > 0; }
+    bool all_live() const { return marked_count == marked.size(); }
   };
 
   void Enqueue(Event event);
@@ -128,7 +132,10 @@ class Pass : public std::enable_shared_from_this<Pass> {
   void Handle(DeadlineEvent&);
   void Handle(FailEvent& event);
 
-  void SendMarks(const std::vector<RecvRpcBackward*>& reached);
+  // Makes one tensor of a send function live.
+  Status Mark(int64_t message_id, int64_t output, std::vector<LocalGraph::ReachedOutput>& reached);
+  Status TakeGradients(SendState& state, variable_list gradients);
+  void SendMarks(const std::vector<LocalGraph::ReachedOutput>& reached);
   Status OnRecvFunction(RecvRpcBackward& recv, variable_list gradients);
   void SendTo(WorkerId to, bool mark, Message message);
   void UpdatePotential();
@@ -157,8 +164,9 @@ class Pass : public std::enable_shared_from_this<Pass> {
   // Touched by the task only.
   std::optional<LocalGraph> graph_;
   std::unordered_map<int64_t, SendState> sends_;  // by message id: those that were there when the pass came here
-  size_t marked_ = 0;
+  size_t live_sends_ = 0;
   size_t received_ = 0;
+  size_t unmarked_tensors_ = 0;
   bool marking_finished_ = false;
   Wave marks_;
   Wave run_;

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <memory>
 
+#include "impl/tensor/operators.h"
+
 #ifdef __has_include
 #if __has_include(<torch/csrc/distributed/c10d/TCPStore.hpp>)
 #define GRADFERRY_HAS_C10D 1
@@ -49,7 +51,7 @@ class StoreRendezvous final : public Rendezvous {
         members.push_back(std::move(member));
       }
     } catch (...) {
-      return StatusFromCurrentException().Wrap(Code::kUnavailable, StrCat("joining the group by ", where_, " failed"));
+      return StatusFromTorchException().Wrap(Code::kUnavailable, StrCat("joining the group by ", where_, " failed"));
     }
     return members;
   }
@@ -61,7 +63,7 @@ class StoreRendezvous final : public Rendezvous {
     try {
       store.wait({key}, std::max(left, std::chrono::milliseconds(1)));
     } catch (...) {
-      return StatusFromCurrentException().Wrap(
+      return StatusFromTorchException().Wrap(
           Code::kDeadlineExceeded, StrCat("rank ", rank, " of ", world_size_, " did not join by ", where_, " within ",
                                           timeout_.count(), " ms (group.join_timeout)"));
     }
@@ -122,7 +124,7 @@ Result<std::unique_ptr<Rendezvous>> Rendezvous::Open(const std::string& where, i
     }
     store->setTimeout(limit);
   } catch (...) {
-    return StatusFromCurrentException().Wrap(Code::kUnavailable, StrCat("the rendezvous ", where, " cannot be reached"));
+    return StatusFromTorchException().Wrap(Code::kUnavailable, StrCat("the rendezvous ", where, " cannot be reached"));
   }
   return std::unique_ptr<Rendezvous>(new StoreRendezvous(std::move(store), where, rank, world_size, limit));
 }

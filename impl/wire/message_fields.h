@@ -151,6 +151,7 @@ struct Fields<MarkSendFunctions> {
     codec.Struct("pass", m.pass);
     codec.Bool("retain_graph", m.retain_graph);
     codec.Numbers("message_ids", m.message_ids);
+    codec.Numbers("outputs", m.outputs);
   }
 };
 

@@ -89,13 +89,15 @@ struct PassId {
 };
 
 // The receiver's send functions with these ids will each get exactly one PropagateGradients from the sender in this
-// pass. Acknowledged when everything that it started is (Dijkstra-Scholten).
+// pass, with gradients for the named tensors of their messages only. More tensors of the same send function may be named
+// by a later mark, before its gradients. Acknowledged when everything that it started is (Dijkstra-Scholten).
 struct MarkSendFunctions {
   uint64_t call_id = 0;
   int64_t context_id = 0;
   PassId pass;
   bool retain_graph = false;
   std::vector<int64_t> message_ids;
+  std::vector<int64_t> outputs;  // as many: which of that message's tensors that require grad, in table order
 };
 
 // Marking has ended everywhere: send functions of this pass that are not marked get no gradient.

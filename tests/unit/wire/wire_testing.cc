@@ -99,7 +99,7 @@ std::string ShowOne(const RpcWithAutograd& m) {
 }
 std::string ShowOne(const MarkSendFunctions& m) {
   return StrCat("MarkSendFunctions ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), ' ', m.retain_graph,
-                Text(m.message_ids));
+                Text(m.message_ids), Text(m.outputs));
 }
 std::string ShowOne(const MarkFinished& m) { return StrCat("MarkFinished ", m.context_id, ' ', Text(m.pass)); }
 std::string ShowOne(const PropagateGradients& m) {
@@ -309,7 +309,7 @@ std::vector<Message> SampleMessages() {
   messages.emplace_back(Cancel{11});
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 5}, SampleCall({Value(scalar)})});
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 0}, Reply{12, OkStatus(), {Value(int64_t{1})}}});
-  messages.emplace_back(MarkSendFunctions{13, 14, {15, 16}, true, {17, -1, 18}});
+  messages.emplace_back(MarkSendFunctions{13, 14, {15, 16}, true, {17, -1, 18}, {0, 2, 1}});
   messages.emplace_back(MarkFinished{19, {20, 21}});
   messages.emplace_back(SampleGradients({scalar, at::Tensor(), sparse, at::ones({3, 1}).expand({3, 2})}));
   messages.emplace_back(AbortPass{22, {23, 24}, Status(Code::kDeadlineExceeded, "late")});
