@@ -29,8 +29,8 @@ constexpr const char* kDefault =
     "cholesky_inverse cholesky_solve cross det dot einsum ger inner inverse kron linear linalg_cholesky linalg_cond "
     "linalg_det linalg_eigh linalg_eigvalsh linalg_inv linalg_lstsq linalg_matmul linalg_matrix_norm "
     "linalg_matrix_power linalg_multi_dot linalg_norm linalg_pinv linalg_qr linalg_slogdet linalg_solve linalg_svd "
-    "linalg_vector_norm logdet lu_solve matmul matrix_exp matrix_power mm mv orgqr outer pdist pinverse qr slogdet svd tensordot "
-    "triangular_solve vdot "
+    "linalg_vector_norm logdet lu_solve matmul matrix_exp matrix_power mm mv orgqr outer pdist pinverse qr slogdet svd "
+    "tensordot triangular_solve vdot "
     // shapes, indexing, joining
     "adjoint as_strided atleast_1d atleast_2d atleast_3d broadcast_tensors broadcast_to cat chunk clone column_stack "
     "combinations concat contiguous detach diag diag_embed diagflat diagonal diagonal_scatter dsplit dstack expand "
