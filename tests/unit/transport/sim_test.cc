@@ -215,6 +215,17 @@ TEST(SimVirtualTime, ShutdownDoesNotWaitForTimeThatOthersHold) {
   EXPECT_EQ(releases.count(), 1);
 }
 
+TEST(SimVirtualTime, AHoldEndsWithItsTransport) {
+  auto one = OpenNode("sim", kVirtual);
+  auto other = OpenNode("sim", kVirtual);
+  other->transport->clock()->Hold(+2);
+  other->transport->Shutdown();
+  other->transport->clock()->Hold(-1);
+  Timers timers(*one->transport->clock());
+  timers.Set(kHour);
+  EXPECT_EQ(timers.Await(1), std::vector<int64_t>{kHour});
+}
+
 TEST(SimVirtualTime, AStallIsLogged) {
   LogCapture log;
   auto node = OpenNode("sim", R"({"time": "virtual", "stall_ms": 1})");
