@@ -48,6 +48,18 @@ by_pkg_config() (
     says_it_works "$work/pkg"
 )
 
+# The program that the README shows, with the commands that it gives.
+by_readme() (
+    set -e
+    cd "$work"
+    sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d;$d' >program.c
+    [[ -s program.c ]]
+    commands=$(sed -n '/^export PKG_CONFIG_PATH/,/^```$/p' "$root/README.md" | sed '$d')
+    said=$(eval "${commands//\/opt\/gradferry/$prefix}")
+    echo "$said"
+    [[ $said == "d dot(x, x) / dx = 2 4 6" ]]
+)
+
 by_cmake() (
     set -e
     mkdir -p "$work/cmake"
@@ -71,6 +83,7 @@ mv "$work/first" "$prefix"
 
 check layout layout
 check pkg_config by_pkg_config
+check readme by_readme
 check cmake by_cmake
 check demo_sim demo_trains sim
 check demo_tensorpipe demo_trains tensorpipe
