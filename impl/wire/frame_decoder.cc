@@ -1,8 +1,8 @@
 // Decoding of frames; see frame.h. Large parts arrive in their tensors' own memory. Several small ones arrive together
 // and are copied into memory of their own, rather than viewed where they arrived: a tensor that is kept (eight bytes of
-// a loss, for ever) then keeps nothing but itself alive, it can be resized like any other, and it costs no more: a view
-// of foreign memory needs its own storage object and deleter, which together take longer than to allocate and copy 1
-// KiB.
+// a loss, for ever, out of a block of megabytes) then keeps nothing but itself alive, and its storage can be resized
+// like any other. The price is small: of the time to decode 10,000 tensors of 1 KiB, the copies are an eighth, and a
+// view needs a storage object and a deleter in place of the allocation.
 #include <cstring>
 #include <memory>
 #include <utility>

@@ -13,15 +13,21 @@ namespace {
 // Bytes that operator new has given to this thread. Tensor memory comes from elsewhere; limits bound it.
 thread_local size_t allocated = 0;
 
-void* Counted(size_t size) {
+void* CountedOrNull(size_t size) {
   allocated += size;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  return std::malloc(size == 0 ? 1 : size);
+}
+
+void* Counted(size_t size) {
+  if (void* memory = CountedOrNull(size)) return memory;
   throw std::bad_alloc();
 }
 }  // namespace
 
 void* operator new(size_t size) { return Counted(size); }
 void* operator new[](size_t size) { return Counted(size); }
+void* operator new(size_t size, const std::nothrow_t&) noexcept { return CountedOrNull(size); }
+void* operator new[](size_t size, const std::nothrow_t&) noexcept { return CountedOrNull(size); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
