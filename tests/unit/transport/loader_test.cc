@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <random>
 #include <string>
@@ -30,8 +29,10 @@ constexpr char kSimFile[] = "libgradferry_transport_sim.so";
 constexpr char kPathVariable[] = "GRADFERRY_PLUGIN_PATH";
 
 std::string ReadFile(const std::string& path) {
+  std::string bytes(fs::file_size(path), '\0');
   std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  return bytes;
 }
 
 void WriteFile(const std::string& path, const std::string& bytes) {
