@@ -18,11 +18,11 @@ Status ServerLink::OnMessage(DecodedMessage message) {
 }
 
 Status ServerLink::OnHello(const Hello& hello) {
-  const HelloReply reply = worker_->Introduce(hello);
+  HelloReply reply = worker_->Introduce(hello);
+  if (reply.status.ok()) reply.status = worker_->OnServerLinkReady(shared_from_this());
   if (reply.status.ok()) {
     peer_ = hello.id;
     introduced_ = true;
-    worker_->OnServerLinkReady(shared_from_this());
   } else {
     refused_ = true;
     Log(LogLevel::kWarning, "refused a connection of ", hello.name, ": ", reply.status.ToString());

@@ -152,7 +152,7 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   if (it == peers_.end()) return NotFound(StrCat("worker ", name(), " knows no worker with id ", to));
   Peer& peer = it->second;
   if (peer.link) return peer.link;
-  if (state_ == State::kClosed) return Status(Code::kClosed, StrCat("worker ", name(), " is closed"));
+  if (leaving_ || state_ == State::kClosed) return Status(Code::kClosed, StrCat("worker ", name(), " is closed"));
   if (peer.member.address.empty()) {
     return Status(Code::kUnavailable, StrCat("the address of worker ", peer.member.name, " is not known"));
   }
@@ -257,9 +257,11 @@ HelloReply Worker::Introduce(const Hello& hello) {
   return reply;
 }
 
-void Worker::OnServerLinkReady(std::shared_ptr<ServerLink> link) {
+Status Worker::OnServerLinkReady(std::shared_ptr<ServerLink> link) {
   std::lock_guard lock(peers_mutex_);
+  if (leaving_) return Status(Code::kClosed, StrCat("worker ", name(), " is closed")).WithWorker(name());
   server_links_.insert(std::move(link));
+  return OkStatus();
 }
 
 void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status) {
@@ -474,6 +476,7 @@ void Worker::Drain(int64_t timeout, bool* cut_short) {
       if (peer.link) clients.push_back(peer.link);
     }
     servers.assign(server_links_.begin(), server_links_.end());
+    leaving_ = true;
   }
   for (auto& link : clients) link->SayGoodbye(StrCat("worker ", name(), " closes"));
   for (auto& link : servers) (void)link->SendMessage(Goodbye{StrCat("worker ", name(), " closes")});

@@ -128,7 +128,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status);
   // The other side of an accepted connection; checks the introduction.
   HelloReply Introduce(const Hello& hello);
-  void OnServerLinkReady(std::shared_ptr<ServerLink> link);
+  // Refused once this worker has said goodbye: nobody would tell the new link.
+  Status OnServerLinkReady(std::shared_ptr<ServerLink> link);
   void OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status);
   void OnGoodbye(WorkerId peer);
 
@@ -169,11 +170,12 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   DistAutogradContainer container_;
   DistEngine engine_;
 
-  mutable std::mutex peers_mutex_;  // guards the next five
+  mutable std::mutex peers_mutex_;  // guards the next six
   std::unordered_map<WorkerId, Peer> peers_;
   std::unordered_map<std::string, WorkerId> ids_by_name_;
   std::unordered_set<std::shared_ptr<ServerLink>> server_links_;
   std::string address_;
+  bool leaving_ = false;  // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;
 
   mutable std::shared_mutex handlers_mutex_;  // guards the next two
