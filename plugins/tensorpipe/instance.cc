@@ -190,8 +190,9 @@ void Instance::Shutdown() {
     acceptor = acceptor_;
     for (const auto& entry : connections_) connections.push_back(entry.second);
   }
-  if (acceptor != nullptr) acceptor->Close();
+  // The connections first: when the listener goes, those that it is still setting up break.
   for (const auto& connection : connections) connection->Close();
+  if (acceptor != nullptr) acceptor->Close();
   Release();
 }
 

@@ -94,8 +94,8 @@ class Host;
 // One connection as the host sees it. Its fields are guarded by the host's mutex, hooks are set before traffic.
 struct Peer {
   Host* host = nullptr;
+  std::mutex calls;  // guards conn, which is null once it has ended, and is held while the plugin is called with it
   gf_transport_conn* conn = nullptr;
-  bool accepted = false;
   std::atomic<int> events_running{0};
 
   std::list<Outgoing> outgoing;  // owns the memory of what is sent
@@ -172,11 +172,14 @@ class Host {
   Result TryConnect(const std::string& address, Peer** out) {
     Peer* peer = NewPeer();
     gf_transport_error error{sizeof(error), 0, 0, {}};
-    const InCall in_call;
-    gf_transport_conn* conn = nullptr;
-    const int32_t code = vtable_->connect(transport_, address.data(), address.size(), peer, &conn, &error);
+    int32_t code;
+    {
+      // on_closed, which may come before this returns, waits until it has.
+      const std::lock_guard<std::mutex> lock(peer->calls);
+      const InCall in_call;
+      code = vtable_->connect(transport_, address.data(), address.size(), peer, &peer->conn, &error);
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
-    peer->conn = conn;
     if (code != GF_OK) peer->closed = 1;  // there shall be no events
     *out = peer;
     return {code, std::string(error.text, error.length)};
@@ -221,8 +224,12 @@ class Host {
     raw.header_length = op->frame.header.size();
     raw.segments = segments;
     gf_transport_error error{sizeof(error), 0, 0, {}};
-    const InCall in_call;
-    const int32_t code = vtable_->send(peer->conn, &raw, op, &error);
+    int32_t code = GF_CLOSED;
+    {
+      const std::lock_guard<std::mutex> lock(peer->calls);
+      const InCall in_call;
+      if (peer->conn != nullptr) code = vtable_->send(peer->conn, &raw, op, &error);
+    }
     if (code != GF_OK) {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (op->completions != 0) Violation("on_sent for a send that failed");
@@ -232,8 +239,9 @@ class Host {
   }
 
   void Close(Peer* peer) {
+    const std::lock_guard<std::mutex> lock(peer->calls);
     const InCall in_call;
-    vtable_->close(peer->conn);
+    if (peer->conn != nullptr) vtable_->close(peer->conn);
   }
 
   void Shutdown() {
@@ -359,7 +367,6 @@ class Host {
     const Event event(this, nullptr);
     Peer* peer = NewPeer();
     peer->conn = conn;
-    peer->accepted = true;
     if (prepare) prepare(*peer);
     const bool take = !take_accept || take_accept(*peer);
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -439,6 +446,10 @@ class Host {
 
   void OnClosed(Peer* peer, const gf_transport_error* error) {
     const Event event(this, peer);
+    {
+      const std::lock_guard<std::mutex> lock(peer->calls);
+      peer->conn = nullptr;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     peer->closed_code = error->code;
     peer->closed_text.assign(error->text, error->length);
