@@ -2,6 +2,7 @@
 #include "tests/property/builder.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 #include "tests/property/operations.h"
@@ -10,7 +11,6 @@ namespace gradferry::property {
 namespace {
 
 constexpr double kMaxBound = 16;
-constexpr int64_t kMaxElements = 64;
 
 bool IsView(Op op) {
   switch (op) {
@@ -58,7 +58,6 @@ bool SavesNothing(Op op) {
     case Op::kMulScalar:
     case Op::kNeg:
     case Op::kSum:
-    case Op::kMean:
     case Op::kCat:
     case Op::kStack:
     case Op::kFlip:
@@ -118,6 +117,13 @@ int Builder::NewMemory(Memory memory) {
   return static_cast<int>(memories_.size()) - 1;
 }
 
+bool Builder::MayChangeInPlace(const Info& info) const {
+  const Memory& memory = memories_[info.memory];
+  // libtorch refuses to change a view that did not require grad when it was made, if its base does so since.
+  const bool stale = info.view && info.changes != memory.changes;
+  return !memory.frozen && !memory.expanded && !stale;
+}
+
 Draft Builder::NewFunction(int worker, int depth) {
   Draft draft;
   draft.function = static_cast<int>(program_.functions.size());
@@ -129,8 +135,19 @@ Draft Builder::NewFunction(int worker, int depth) {
 
 void Builder::Emit(Draft& draft, Step& step, std::vector<Info> outputs) {
   step.number = program_.steps++;
+  bool grad = step.op == Op::kLeaf && program_.leaves[step.ints[0]].requires_grad;
+  for (int input : step.inputs) {
+    if (input < 0) throw std::logic_error("the generator used a value that is not there");
+    draft.values[input].used = true;
+    grad = grad || draft.values[input].grad;
+  }
+  if (step.op == Op::kDetach || step.no_grad) grad = false;
+  if (InPlace(step.op)) draft.values[step.inputs[0]].grad = grad;
   for (Info& output : outputs) {
+    if (Elements(output.sizes) > kMaxElements) throw std::logic_error("the generator made too large a tensor");
     if (output.dtype == c10::kFloat) program_.has_float32 = true;
+    if (step.op != Op::kCall) output.grad = grad && output.IsFloat();
+    output.used = false;
     step.outputs.push_back(static_cast<int>(draft.values.size()));
     draft.values.push_back(std::move(output));
   }
@@ -143,7 +160,7 @@ void Builder::MakeLocalMemory(Draft& draft, const Step& step, std::vector<Info>&
   if (InPlace(step.op)) {
     Memory& self = MemoryOf(draft, step.inputs[0]);
     self.bound = std::max(self.bound, bound);
-    self.changed = true;
+    draft.values[step.inputs[0]].changes = ++self.changes;
     self.frozen = SavesSelf(step.op);
     if (SavesOther(step.op)) MemoryOf(draft, step.inputs[1]).frozen = true;
     return;
@@ -152,7 +169,11 @@ void Builder::MakeLocalMemory(Draft& draft, const Step& step, std::vector<Info>&
     Memory& base = MemoryOf(draft, step.inputs[0]);
     base.frozen = base.frozen || FreezesMemory(step.op);
     base.expanded = base.expanded || step.op == Op::kExpand;
-    for (Info& output : outputs) output.memory = draft.values[step.inputs[0]].memory;
+    for (Info& output : outputs) {
+      output.memory = draft.values[step.inputs[0]].memory;
+      output.view = true;
+      output.changes = base.changes;
+    }
     return;
   }
   const bool saves = !SavesNothing(step.op);
@@ -224,9 +245,11 @@ void Builder::AddCall(Draft& draft, Step step, std::vector<Info> outputs) {
     Memory memory;
     memory.bound = memories_[output.memory].bound;
     memory.expanded = memories_[output.memory].expanded;
-    memory.changed = memories_[output.memory].changed;
+    memory.changes = memories_[output.memory].changes;
     memory.frozen = !step.copy_results;
     output.memory = NewMemory(memory);
+    output.grad = output.grad && !step.no_grad;
+    output.view = false;
   }
   Emit(draft, step, std::move(outputs));
 }

@@ -13,11 +13,13 @@ namespace gradferry::property {
 
 using Sizes = std::vector<int64_t>;
 
+constexpr int64_t kMaxElements = 64;  // of a tensor
+
 // Values that share memory, or might.
 struct Memory {
   bool frozen = false;    // must not be changed in place any more
   bool expanded = false;  // several elements in one place
-  bool changed = false;   // was changed in place
+  int changes = 0;        // in place
   double bound = 1;       // of all elements
 };
 
@@ -28,6 +30,10 @@ struct Info {
   int64_t below = 0;   // of indices: all are less
   // A leaf, or a copy that a message made of one, without a hook: it can get a sparse gradient, or an undefined one.
   bool table = false;
+  bool view = false;
+  int changes = 0;    // of the memory, that it has seen
+  bool grad = false;  // probably requires grad
+  bool used = false;  // is an input of some step
   bool IsFloat() const { return dtype == c10::kDouble || dtype == c10::kFloat; }
 };
 
@@ -50,6 +56,7 @@ class Builder {
   Memory& MemoryAt(int memory) { return memories_[memory]; }
   Memory& MemoryOf(const Draft& draft, int value) { return memories_[draft.values[value].memory]; }
   int NewMemory(Memory memory);
+  bool MayChangeInPlace(const Info& info) const;
 
   // A function of its own on this worker.
   Draft NewFunction(int worker, int depth);

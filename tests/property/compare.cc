@@ -17,8 +17,8 @@ namespace {
 
 using at::Tensor;
 
-// Relative to the largest element: single ones may be the small rest of large terms that cancel. Sums in another order
-// differ by about 1e-16 (float32: 1e-7) a term.
+// Relative to the largest element, at least to 0.01: what is small may be the rest of terms around 1 that cancel. Sums
+// in another order differ by about 1e-16 (float32: 1e-7) a term.
 double Tolerance(const Program& program) { return program.has_float32 ? 1e-4 : 1e-9; }
 
 double Largest(const Tensor& tensor) { return tensor.numel() == 0 ? 0 : at::max(at::abs(tensor)).item().toDouble(); }
@@ -47,7 +47,7 @@ std::string Differ(const Program& program, const Tensor& uncut, const Tensor& cu
     return "";
   }
   if (!at::isfinite(wanted).all().item().toBool()) return both("the uncut run is not finite: the generator is wrong");
-  const double scale = std::max(Largest(wanted), 1e-6);
+  const double scale = std::max(Largest(wanted), 0.01);
   const double error = Largest(wanted - got);
   if (!(error <= Tolerance(program) * scale)) return both("it is off by " + std::to_string(error / scale) + " relative");
   return "";

@@ -60,7 +60,7 @@ class UnderWay : public Pending {
       : step_(step), clock_(clock), future_(std::move(future)) {}
 
   std::vector<Tensor> Wait() override {
-    const Future::Outcome& outcome = Await(clock_, *future_);
+    const Future::Outcome& outcome = Await(clock_, *future_, StrCat("the call of step ", step_.number));
     if (!outcome.ok()) throw std::runtime_error(StrCat("step ", step_.number, ": ", outcome.status().ToString()));
     return TensorsOf(step_, *outcome);
   }
@@ -84,7 +84,7 @@ class OnWorker : public Environment {
 
   std::unique_ptr<Pending> Call(const Step& step, std::vector<Tensor> arguments) override {
     if (step.fails_first) {
-      const Future::Outcome& outcome = Await(worker_.clock(), *Start(step, arguments, /*fail=*/true));
+      const Future::Outcome& outcome = Await(worker_.clock(), *Start(step, arguments, /*fail=*/true), "a call that fails");
       if (outcome.ok()) throw std::runtime_error(StrCat("step ", step.number, " should have failed"));
     }
     return std::make_unique<UnderWay>(step, worker_.clock(), Start(step, arguments, /*fail=*/false));
@@ -146,8 +146,8 @@ void Answer(int worker, const std::shared_ptr<Request>& request) {
     if (!status.ok()) (void)request->Fail(status);
   } catch (const std::exception& error) {
     (void)request->Fail(Status(Code::kUnknown, error.what()));
-  } catch (const Stuck&) {
-    (void)request->Fail(Status(Code::kUnknown, "a call made here did not end"));
+  } catch (const Stuck& stuck) {
+    (void)request->Fail(Status(Code::kUnknown, StrCat(stuck.what, " did not end")));
   }
 }
 
@@ -178,7 +178,7 @@ void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& 
   Worker& worker = run.group.worker(program.functions[0].worker);
   auto future = worker.StartBackward(run.context, std::move(backward), 0);
   Check(future.ok() ? OkStatus() : future.status());
-  const Future::Outcome& ended = Await(worker.clock(), **future);
+  const Future::Outcome& ended = Await(worker.clock(), **future, StrCat("pass ", pass));
   Check(ended.ok() ? OkStatus() : ended.status());
 }
 
@@ -236,7 +236,7 @@ Outcome RunCut(const Program& program, Group& group) {
     current_run.Set(nullptr);
   }
   outcome.observations.Settle();
-  AwaitCondition(NothingIsLeft);
+  AwaitCondition(NothingIsLeft, "the clean-up of the context");
   return outcome;
 }
 

@@ -27,8 +27,8 @@ class Generator {
     Draft main = builder_.NewFunction(Worker(), 0);
     NewLeaf(main);
     while (budget_ > 0) AddStep(main);
-    if (random_.Chance(0.5)) AddLoss(main);
-    ChoosePasses(main);
+    const int loss = random_.Chance(0.7) ? AddLoss(main) : -1;
+    ChoosePasses(main, loss);
     for (Leaf& leaf : program_.leaves) {
       if (leaf.requires_grad && random_.Chance(0.05)) {
         leaf.hook = -0.5;
@@ -64,11 +64,15 @@ class Generator {
 
   template <class Predicate>
   int Pick(const Draft& draft, Predicate fits) {
-    std::vector<int> found;
+    std::vector<int> found, unused;
     for (size_t i = 0; i < draft.values.size(); ++i) {
-      if (fits(draft.values[i])) found.push_back(static_cast<int>(i));
+      if (!fits(draft.values[i])) continue;
+      found.push_back(static_cast<int>(i));
+      if (!draft.values[i].used) unused.push_back(static_cast<int>(i));
     }
     if (found.empty()) return -1;
+    // What nobody has used yet more often, so that much of a program leads to its roots.
+    if (!unused.empty() && random_.Chance(0.7)) found.swap(unused);
     // Late ones more often, so that programs grow deep as well as wide.
     const int64_t count = static_cast<int64_t>(found.size());
     return found[std::max(random_.Below(count), random_.Below(count))];
@@ -211,7 +215,7 @@ class Generator {
     int b = Pick(draft, [&](const Info& info) {
       return info.table && Broadcast(info.sizes, draft.values[a].sizes).has_value();
     });
-    if (b < 0 || builder_.MemoryOf(draft, b).changed) b = LeafLike(draft, {}, RandomDtype());
+    if (b < 0 || builder_.MemoryOf(draft, b).changes > 0) b = LeafLike(draft, {}, RandomDtype());
     const Sizes sizes = *Broadcast(draft.values[a].sizes, draft.values[b].sizes);
     Add(draft, Op::kCustomHalf, {a, b}, {}, {Like(sizes, Promoted(draft, a, b))},
         Bound(draft, a) + 2 * Bound(draft, b));
@@ -251,6 +255,7 @@ class Generator {
     const int a = PickFloat(draft, 1);
     const Sizes left = draft.values[a].sizes;
     const int64_t inner = left.back();
+    if (inner * 4 > kMaxElements) return;
     int b = Pick(draft, [&](const Info& info) {
       return info.IsFloat() && (info.sizes.size() == 1 || info.sizes.size() == 2) && info.sizes[0] == inner;
     });
@@ -258,6 +263,7 @@ class Generator {
     b = WithDtype(draft, b, draft.values[a].dtype);
     Sizes sizes(left.begin(), left.end() - 1);
     if (draft.values[b].sizes.size() == 2) sizes.push_back(draft.values[b].sizes[1]);
+    if (Elements(sizes) > kMaxElements) return;
     Add(draft, Op::kMatmul, {a, b}, {}, {Like(sizes, draft.values[a].dtype)},
         static_cast<double>(inner) * Bound(draft, a) * Bound(draft, b));
   }
@@ -340,7 +346,7 @@ class Generator {
           if (size == 1) size = random_.Between(1, 3);
         }
         if (result.size() < 3 && random_.Chance(0.7)) result.insert(result.begin(), random_.Between(1, 3));
-        if (Elements(result) > 64) result = sizes;
+        if (Elements(result) > kMaxElements) result = sizes;
         return add(Op::kExpand, result, result);
       }
       default:
@@ -388,7 +394,7 @@ class Generator {
     }
     Sizes sizes = info.sizes;
     const int64_t dim = random_.Below(sizes.size());
-    if (Elements(sizes) * count > 64) return;
+    if (Elements(sizes) * count > kMaxElements) return;
     if (sizes.size() < 3 && random_.Chance(0.5)) {
       sizes.insert(sizes.begin() + dim, count);
       Add(draft, Op::kStack, inputs, {dim}, {Like(sizes, info.dtype)}, bound);
@@ -405,7 +411,7 @@ class Generator {
     const int indices = IndicesBelow(draft, info.sizes[dim]);
     Sizes sizes = info.sizes;
     sizes[dim] = draft.values[indices].sizes[0];
-    if (Elements(sizes) > 64) return;
+    if (Elements(sizes) > kMaxElements) return;
     Add(draft, Op::kIndexSelect, {a, indices}, {dim}, {Like(sizes, info.dtype)}, Bound(draft, a));
   }
 
@@ -415,11 +421,12 @@ class Generator {
       return info.IsFloat() && info.sizes.size() == 2 && (!sparse || info.table);
     };
     int table = Pick(draft, fits);
-    if (table < 0 || (sparse && builder_.MemoryOf(draft, table).changed)) {
+    if (table < 0 || (sparse && builder_.MemoryOf(draft, table).changes > 0)) {
       table = LeafLike(draft, {random_.Between(2, 4), random_.Between(1, 3)}, RandomDtype());
     }
     const Info info = draft.values[table];
     const int indices = IndicesBelow(draft, info.sizes[0]);
+    if (draft.values[indices].sizes[0] * info.sizes[1] > kMaxElements) return;
     const Op op = sparse && info.table ? Op::kSparseEmbedding : Op::kEmbedding;
     Add(draft, op, {table, indices}, {}, {Like({draft.values[indices].sizes[0], info.sizes[1]}, info.dtype)},
         Bound(draft, table));
@@ -427,7 +434,7 @@ class Generator {
 
   void AddInPlace(Draft& draft) {
     const int self = Pick(draft, [&](const Info& info) {
-      return info.IsFloat() && info.sizes.size() > 0 && Changeable(info.memory);
+      return info.IsFloat() && info.sizes.size() > 0 && builder_.MayChangeInPlace(info);
     });
     if (self < 0) return;
     const Info info = draft.values[self];
@@ -454,8 +461,6 @@ class Generator {
         return;
     }
   }
-
-  bool Changeable(int memory) { return !builder_.MemoryAt(memory).frozen && !builder_.MemoryAt(memory).expanded; }
 
   void AddDetach(Draft& draft) {
     const int a = PickFloat(draft);
@@ -492,17 +497,19 @@ class Generator {
     Draft callee = builder_.NewFunction(Worker(), draft.depth + 1);
     step.function = callee.function;
     for (int64_t count = draft.values.empty() ? 0 : random_.Below(5); count > 0; --count) {
-      const int argument = static_cast<int>(std::max(random_.Below(draft.values.size()),
-                                                     random_.Below(draft.values.size())));
+      const int argument = Pick(draft, [](const Info&) { return true; });
       step.inputs.push_back(argument);
       Info info = draft.values[argument];
       if (step.copy_arguments) {
         Memory copy = builder_.MemoryOf(draft, argument);
         copy.frozen = false;
+        info.view = false;
         info.memory = builder_.NewMemory(copy);
       } else {
         builder_.MemoryOf(draft, argument).frozen = true;
       }
+      info.grad = info.grad && !step.no_grad;
+      info.used = false;
       callee.values.push_back(std::move(info));
     }
     WriteBody(callee, static_cast<int>(step.inputs.size()));
@@ -525,8 +532,14 @@ class Generator {
     for (int64_t steps = random_.Between(1, 8); steps > 0 && budget_ > 0; --steps) AddStep(draft);
     if (draft.values.empty()) NewLeaf(draft);
     std::vector<int> results;
-    for (int64_t count = random_.Between(1, 4); count > 0; --count) {
-      results.push_back(Pick(draft, [](const Info&) { return true; }));
+    const bool all = random_.Chance(0.5);
+    for (int64_t count = all ? 6 : random_.Between(1, 4); count > 0; --count) {
+      auto open_end = [](const Info& info) { return info.grad && !info.used; };
+      int result = all || random_.Chance(0.5) ? Pick(draft, open_end) : -1;
+      if (all && result < 0 && !results.empty()) break;
+      if (result < 0) result = Pick(draft, [](const Info&) { return true; });
+      draft.values[result].used = true;
+      results.push_back(result);
     }
     if (random_.Chance(0.05)) results.clear();
     program_.functions[draft.function].results = std::move(results);
@@ -553,11 +566,15 @@ class Generator {
 
   // ---- Roots -------------------------------------------------------------------------------------------------
 
-  // A number that some of the values go into.
-  void AddLoss(Draft& draft) {
+  // A number that many values go into which nothing else has used; -1 when there are none.
+  int AddLoss(Draft& draft) {
+    std::vector<int> values;
+    for (size_t i = 0; i < draft.values.size(); ++i) {
+      if (draft.values[i].grad && !draft.values[i].used) values.push_back(static_cast<int>(i));
+    }
     int loss = -1;
-    for (int64_t count = random_.Between(1, 5); count > 0; --count) {
-      const int value = PickFloat(draft);
+    for (const int value : values) {
+      if (random_.Chance(0.2)) continue;
       std::vector<int64_t> ints(draft.values[value].sizes.size() + 1, 0);
       std::iota(ints.begin(), ints.end(), 0);
       ints.back() = 0;
@@ -565,15 +582,18 @@ class Generator {
       loss = loss < 0 ? term : Add(draft, Op::kAdd, {loss, term}, {}, {Like({}, Promoted(draft, loss, term))},
                                    Bound(draft, loss) + Bound(draft, term));
     }
+    return loss;
   }
 
-  void ChoosePasses(Draft& draft) {
+  void ChoosePasses(Draft& draft, int loss) {
     const int64_t passes = random_.Chance(0.75) ? 1 : random_.Between(2, 3);
     for (int64_t p = 0; p < passes; ++p) {
       PassPlan pass;
       for (int64_t count = random_.Chance(0.5) ? 1 : random_.Between(1, 4); count > 0; --count) {
         Root root;
-        root.value = PickFloat(draft);
+        root.value = random_.Chance(0.9) ? Pick(draft, [](const Info& info) { return info.grad; }) : PickFloat(draft);
+        if (root.value < 0) root.value = PickFloat(draft);
+        if (loss >= 0 && random_.Chance(0.5)) root.value = loss;
         root.seeded = Elements(draft.values[root.value].sizes) != 1 || random_.Chance(0.3);
         pass.roots.push_back(root);
       }

@@ -77,7 +77,7 @@ Group::~Group() {
   for (auto& worker : workers_) worker->WaitUntilEnded();
 }
 
-const Future::Outcome& Await(Clock& clock, Future& future) {
+const Future::Outcome& Await(Clock& clock, Future& future, const std::string& what) {
   struct State {
     std::mutex mutex;
     std::condition_variable wake;
@@ -94,14 +94,14 @@ const Future::Outcome& Await(Clock& clock, Future& future) {
   });
   clock.Hold(-1);
   std::unique_lock lock(state->mutex);
-  if (!state->wake.wait_for(lock, kStuckAfter, [&] { return state->done; })) throw Stuck();
+  if (!state->wake.wait_for(lock, kStuckAfter, [&] { return state->done; })) throw Stuck{what};
   return future.outcome();
 }
 
-void AwaitCondition(const std::function<bool()>& condition) {
+void AwaitCondition(const std::function<bool()>& condition, const std::string& what) {
   const auto until = std::chrono::steady_clock::now() + kStuckAfter;
   while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) throw Stuck();
+    if (std::chrono::steady_clock::now() > until) throw Stuck{what};
     std::this_thread::yield();
   }
 }

@@ -69,11 +69,15 @@ class Holding {
   Clock& clock_;
 };
 
-// Waits for a future on a thread that holds this clock. When nothing comes for long (real time) it throws Stuck.
-struct Stuck {};
-const Future::Outcome& Await(Clock& clock, Future& future);
+// Something did not end for long (real time).
+struct Stuck {
+  std::string what;
+};
 
-// Looks until it is so, or throws Stuck.
-void AwaitCondition(const std::function<bool()>& condition);
+// Waits for a future on a thread that holds this clock.
+const Future::Outcome& Await(Clock& clock, Future& future, const std::string& what);
+
+// Looks until it is so.
+void AwaitCondition(const std::function<bool()>& condition, const std::string& what);
 
 }  // namespace gradferry::property

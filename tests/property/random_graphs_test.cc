@@ -90,9 +90,9 @@ std::string Try(const Program& program, Groups& groups, Totals* totals) {
     const Comparison comparison = Compare(program, uncut, cut);
     Count(program, uncut, comparison, totals);
     return comparison.difference;
-  } catch (const Stuck&) {
+  } catch (const Stuck& stuck) {
     // Its threads cannot be ended; what follows would only fail for that.
-    std::fprintf(stderr, "%s", Report(program, "something did not end").c_str());
+    std::fprintf(stderr, "%s", Report(program, StrCat(stuck.what, " did not end")).c_str());
     std::fflush(stderr);
     std::_Exit(1);
   } catch (const std::exception& error) {

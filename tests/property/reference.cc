@@ -47,8 +47,8 @@ class Uncut : public Environment {
     if (step.op == Op::kMetric) {
       return std::make_unique<Ready>(std::vector<Tensor>{MetricTensor(Metric(arguments))});
     }
+    if (step.no_grad || !c10::GradMode::is_enabled()) arguments = Detached(arguments);
     if (step.copy_arguments) arguments = Cloned(arguments);
-    if (step.no_grad) arguments = Detached(arguments);
     std::vector<Tensor> results;
     {
       c10::AutoGradMode mode(c10::GradMode::is_enabled() && !step.no_grad);
