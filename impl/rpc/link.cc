@@ -89,8 +89,11 @@ void Link::SetConnection(std::shared_ptr<Connection> connection) {
 // ---- ClientLink --------------------------------------------------------------------------------------------------
 
 Status ClientLink::Begin(std::shared_ptr<Connection> connection, const Hello& hello) {
+  GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(hello, {}, limits()));
   SetConnection(std::move(connection));
-  return SendMessage(hello);
+  // When it cannot be sent the connection has ended already, and Closed tells why.
+  (void)SendFrame(std::move(frame));
+  return OkStatus();
 }
 
 Status ClientLink::SendOrQueue(EncodedFrame frame) {
