@@ -72,7 +72,7 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.message_bytes", kInteger, "17179869184", "", 1, kAny, false,
        "Bytes of one message from a peer, its tensors included."},
       {"limits.header_bytes", kInteger, "16777216", "", 1, kAny, false,
-       "Bytes of one message without the tensors that travel beside it."},
+       "Bytes of one message without the tensors that travel beside it. The transport's own limit, 1 MiB, holds as well."},
       {"limits.tensors", kInteger, "100000", "", 1, UINT32_MAX, false, "Tensors of one message."},
       {"limits.values", kInteger, "1000000", "", 1, UINT32_MAX, false, "Values of one message, nested ones included."},
       {"limits.nesting", kInteger, "16", "", 1, 64, false, "Depth of lists within lists."},

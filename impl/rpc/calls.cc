@@ -84,6 +84,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   auto to = FindPeer(spec.to, spec.to_id);
   if (!to.ok()) return fail(to.status());
   const std::string peer_name = NameOf(*to);
+  const auto hold = HoldClock();
   const int64_t began = clock_->Now();
   int64_t deadline = DeadlineAfter(began, spec.timeout == 0 ? options_.call_timeout : spec.timeout);
   if (spec.parent) {
@@ -196,8 +197,8 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
 
 Status Worker::AddHandler(const std::string& handler_name, Handler handler) {
   if (state_ != State::kNew) GF_RETURN_IF_ERROR(CheckOpen());
-  if (handler_name.empty() || handler_name.size() > options_.limits.name_bytes) {
-    return InvalidArgument(StrCat("a handler's name has 1 to ", options_.limits.name_bytes, " bytes, not ",
+  if (handler_name.empty() || handler_name.size() > limits_.name_bytes) {
+    return InvalidArgument(StrCat("a handler's name has 1 to ", limits_.name_bytes, " bytes, not ",
                                   handler_name.size()));
   }
   std::unique_lock lock(handlers_mutex_);
@@ -320,7 +321,7 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
     reply.results = std::move(*outcome);
     auto wrapped = Wrap(std::move(reply), facts.context, facts.caller, facts.record);
     if (wrapped.ok()) {
-      auto frame = EncodeFrame(wrapped->message, wrapped->record_grad, options_.limits);
+      auto frame = EncodeFrame(wrapped->message, wrapped->record_grad, limits_);
       failed = frame.ok() ? OkStatus() : frame.status();
       if (frame.ok()) (void)link->SendFrame(std::move(*frame));  // a lost caller needs no answer
       if (!frame.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});

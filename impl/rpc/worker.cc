@@ -1,6 +1,7 @@
 // See worker.h. This file: opening, membership, connections, contexts, the end. Calls are in calls.cc.
 #include "impl/rpc/worker.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -34,6 +35,7 @@ Worker::Worker(WorkerOptions options)
       id_(static_cast<WorkerId>(options_.id)),
       incarnation_(NewIncarnation()),
       allowed_(options_.operators),
+      limits_(options_.limits),
       container_(id_),
       engine_(this, &container_) {}
 
@@ -69,6 +71,7 @@ Status Worker::StartTransport() {
   auto transport = OpenTransport(options_.transport, options_.plugins, options_.transport_options, this);
   if (!transport.ok()) return transport.status();
   transport_ = std::move(*transport);
+  limits_.header_bytes = std::min(limits_.header_bytes, transport_->max_header());
   clock_ = transport_->clock();
   if (clock_ == nullptr) {
     own_clock_ = NewSteadyClock();
@@ -164,7 +167,7 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
   };
-  auto link = std::make_shared<ClientLink>(&options_.limits, std::move(owner));
+  auto link = std::make_shared<ClientLink>(&limits_, std::move(owner));
   auto connection = transport_->Connect(peer.member.address, link);
   if (!connection.ok()) return connection.status().WithPeer(peer.member.name);
   Hello hello;
@@ -174,8 +177,8 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   hello.incarnation = incarnation_;
   hello.to = to;
   hello.to_name = peer.member.name;
-  if (Status status = link->Begin(*std::move(connection), hello); !status.ok()) {
-    link->CloseConnection();
+  if (Status status = link->Begin(*connection, hello); !status.ok()) {
+    (*connection)->Close();
     return status.WithPeer(peer.member.name);
   }
   peer.link = link;
@@ -206,7 +209,7 @@ void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status)
 
 std::shared_ptr<ConnectionEvents> Worker::OnAccept(std::shared_ptr<Connection> connection) {
   if (state_ == State::kClosed) return nullptr;
-  auto link = std::make_shared<ServerLink>(&options_.limits, shared_from_this());
+  auto link = std::make_shared<ServerLink>(&limits_, shared_from_this());
   link->Begin(std::move(connection));
   return link;
 }
@@ -336,6 +339,7 @@ Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogr
   GF_RETURN_IF_ERROR(CheckOpen());
   request.deadline = DeadlineAfter(clock_->Now(), timeout == 0 ? options_.backward_timeout : timeout);
   auto future = std::make_shared<Future>();
+  const auto hold = HoldClock();
   BusyAdd(+1);
   auto pass = engine_.Backward(std::move(context), std::move(request),
                                [self = shared_from_this(), future](Status status) {
@@ -409,6 +413,11 @@ void Worker::BusyAdd(int64_t delta) {
   if (busy_.fetch_add(delta) + delta != 0) return;
   std::lock_guard lock(end_mutex_);  // so that Drain does not miss it between its look and its wait
   idle_.notify_all();
+}
+
+std::shared_ptr<void> Worker::HoldClock() {
+  clock_->Hold(+1);
+  return std::shared_ptr<void>(nullptr, [clock = clock_](void*) { clock->Hold(-1); });
 }
 
 std::shared_ptr<Future> Worker::Close(int64_t timeout) {

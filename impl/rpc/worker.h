@@ -157,11 +157,14 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void Drain(int64_t timeout, bool* cut_short);
   void End(Status pending);
   void BusyAdd(int64_t delta);
+  // While it lives, simulated time stands still: for what sets a timer and sends on a thread of the caller's.
+  std::shared_ptr<void> HoldClock();
 
   const WorkerOptions options_;
   const WorkerId id_;
   const uint64_t incarnation_;
   const OperatorAllowList allowed_;
+  WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
   std::unique_ptr<Clock> own_clock_;  // null when the transport owns time
   std::unique_ptr<Transport> transport_;
   Clock* clock_ = nullptr;

@@ -20,7 +20,7 @@ namespace gradferry::sim {
 
 class Connection;
 
-constexpr uint64_t kMaxHeader = 64 * 1024;
+constexpr uint64_t kMaxHeader = 1024 * 1024;
 
 // For the stats.
 struct Counters {

@@ -23,7 +23,7 @@
 namespace gradferry::tp {
 
 // The shm transport needs the metadata whole in its ring of 2 MiB; the rest is for the descriptions of the segments.
-constexpr uint64_t kMaxHeader = 64 * 1024;
+constexpr uint64_t kMaxHeader = 1024 * 1024;
 constexpr uint32_t kMaxSegments = 16 * 1024;
 // A channel costs two messages on connections of its own and a hop to another thread. Reading a smaller segment from
 // the socket at once is quicker than that; beyond, the copies that a channel saves outweigh it.

@@ -186,6 +186,15 @@ TEST_P(BadInputTest, ADefaultCannotTravelToAHandler) {
   ExpectError(CallBob("contexts", ListOf(Default())), GF_INVALID_ARGUMENT, HasSubstr("default"));
 }
 
+TEST_P(BadInputTest, AMessageThatIsTooLargeIsRefusedAndTheConnectionLives) {
+  RegisterHandlers(group_->server(1));
+  const std::string large(2 << 20, 'x');
+  ExpectError(CallBob("contexts", ListOf(large)), GF_RESOURCE_EXHAUSTED, HasSubstr("limits.header_bytes"));
+  group_->server(1).On("large", [&large](const Request&) { return ListOf(large); });
+  ExpectError(CallBob("large", NewList()), GF_RESOURCE_EXHAUSTED, HasSubstr("limits.header_bytes"));
+  EXPECT_EQ(IntAt(CallWorker((*group_)[0], "bob", "contexts", ListOf(std::string(900000, 'x'))), 0), 0);
+}
+
 TEST_P(BadInputTest, AHandlerThatFailsGivesItsCodeAndWords) {
   group_->server(1).On("fail", [](const Request& request) -> List {
     Fail(request, GF_DATA_LOSS, "the data set is gone");

@@ -521,7 +521,9 @@ GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* me
 #define GF_CALL_HANDLER 0u
 #define GF_CALL_OPERATOR 1u
 
-/* A call to a worker. */
+/* A call to a worker. Strings, bytes and the descriptions of tensors, all together, must fit the header of a frame: 1 MiB
+ * with the transports that come with the library (GF_RESOURCE_EXHAUSTED otherwise, as for results). Large data travels as
+ * tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. */
 typedef struct gf_call {
   uint32_t struct_size;
   uint32_t kind;         /* GF_CALL_* */

@@ -22,7 +22,7 @@ TEST(Entry, DescribesTheTransport) {
   ASSERT_NE(descriptor, nullptr);
   EXPECT_STREQ(descriptor->name, "tensorpipe");
   EXPECT_EQ(descriptor->capabilities, GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY);
-  EXPECT_EQ(descriptor->max_header, 64u * 1024);
+  EXPECT_EQ(descriptor->max_header, 1024u * 1024);
   const auto schema = nlohmann::json::parse(descriptor->options_schema);
   EXPECT_EQ(schema.size(), 4u);
   for (const auto& [key, option] : schema.items()) {
