@@ -334,7 +334,7 @@ TYPED_TEST(DlpackDoor, WhatIsWrongIsRefusedAndStaysTheCallers) {
   this->managed.dl_tensor.strides = nullptr;
   this->managed.dl_tensor.byte_offset = 3;
   this->ExpectRefusal(Code::kInvalidArgument, "not aligned");
-  this->managed.dl_tensor.byte_offset = 0;
+  this->managed.dl_tensor.byte_offset = 64;
   this->managed.dl_tensor.data = nullptr;
   this->ExpectRefusal(Code::kInvalidArgument, "NULL");
 }

@@ -10,6 +10,7 @@
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
+#include <atomic>
 #include <thread>
 
 namespace gradferry {
@@ -243,19 +244,23 @@ TEST(OptimizerSteps, TheThreadsStateDoesNotMatter) {
 }
 
 TEST(OptimizerSteps, RunOneAfterTheOther) {
-  const at::Tensor parameter = at::zeros({1000}, at::kDouble).requires_grad_();
-  const auto optimizer = New("sgd", {{"lr", 1.}}, {parameter});
-  const at::Tensor gradient = at::ones({1000}, at::kDouble);
+  constexpr int kThreads = 4, kSteps = 400;
+  constexpr int64_t kSize = 1 << 17;  // so that a step lasts long enough to meet another
+  const std::vector<at::Tensor> parameters = {at::zeros({kSize}).requires_grad_(), at::zeros({kSize}).requires_grad_()};
+  const auto optimizer = New("sgd", {{"lr", 1.}}, parameters);
+  const at::Tensor gradient = at::ones({kSize});
+  std::atomic<int> ready{0};
   std::vector<std::thread> threads;
-  for (int t = 0; t < 4; ++t) {
+  for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&] {
-      for (int step = 0; step < 50; ++step) {
+      for (++ready; ready < kThreads;) std::this_thread::yield();
+      for (int step = 0; step < kSteps; ++step) {
         EXPECT_TRUE(optimizer->Step([&](const at::Tensor&) { return gradient; }).ok());
       }
     });
   }
   for (std::thread& thread : threads) thread.join();
-  ExpectEqual(parameter, at::full({1000}, -200, at::kDouble));
+  for (const at::Tensor& parameter : parameters) ExpectEqual(parameter, at::full({kSize}, -1. * kThreads * kSteps));
 }
 
 TEST(OptimizerSteps, AGradientThatDoesNotFitChangesNothing) {
@@ -312,6 +317,9 @@ TEST(OptimizerSpecs, TypesAreChecked) {
   EXPECT_EQ(NewFails("sgd", {{"lr", true}}).message(), "optimizer sgd wants a number for 'lr', got true");
   EXPECT_EQ(NewFails("sgd", {{"lr", 0.1}, {"nesterov", 1.0}}).message(),
             "optimizer sgd wants true or false for 'nesterov', got 1");
+  EXPECT_EQ(NewFails("sgd", {{"lr", true}, {"unheard_of", 1.0}}).message(),
+            "optimizer sgd wants a number for 'lr', got true")
+      << "the first error counts";
 }
 
 TEST(OptimizerSpecs, RangesAreTorchs) {

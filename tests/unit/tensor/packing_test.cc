@@ -154,6 +154,12 @@ TEST(DensePacking, TransposedTensorsKeepTheirOrderWithoutACopy) {
   EXPECT_EQ(received.strides(), tensor.strides());
 }
 
+TEST(DensePacking, StridesThatAreNeverWalkedNeedNoCopy) {
+  const at::Tensor tensor = at::arange(6, at::kDouble).as_strided({2, 1, 3}, {1, 50, 2});
+  EXPECT_EQ(Pack(tensor)->parts[0].data, tensor.data_ptr());
+  ExpectSameValues(RoundTrip(tensor), tensor);
+}
+
 TEST(DensePacking, ChannelsLastStaysChannelsLast) {
   for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{2, 3, 4, 5}, {2, 3, 1, 1}, {1, 1, 4, 5}}) {
     const at::Tensor tensor = Values(sizes, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast);
@@ -364,7 +370,8 @@ TEST(SparsePacking, EveryRowOfTheIndicesIsChecked) {
 }
 
 TEST(SparsePacking, AFalseClaimToBeCoalescedIsRefused) {
-  for (const std::vector<int64_t>& indices : {std::vector<int64_t>{2, 1, 0, 0}, {1, 1, 2, 2}, {1, 1, 2, 0}}) {
+  for (const std::vector<int64_t>& indices :
+       {std::vector<int64_t>{2, 1, 0, 0}, {1, 1, 2, 2}, {1, 1, 2, 0}, {2, 1, 0, 1}}) {
     Sent sent = Send(Sparse(Indices(indices, 2), at::ones({2}), {3, 3}));
     sent.description.coalesced = true;
     EXPECT_CONTAINS(Receive(sent).status().message(),
