@@ -146,8 +146,6 @@ void Answer(int worker, const std::shared_ptr<Request>& request) {
     if (!status.ok()) (void)request->Fail(status);
   } catch (const std::exception& error) {
     (void)request->Fail(Status(Code::kUnknown, error.what()));
-  } catch (const Stuck& stuck) {
-    (void)request->Fail(Status(Code::kUnknown, StrCat(stuck.what, " did not end")));
   }
 }
 

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <stdexcept>
 #include <utility>
 
 namespace gradferry::property {
@@ -94,14 +93,14 @@ const Future::Outcome& Await(Clock& clock, Future& future, const std::string& wh
   });
   clock.Hold(-1);
   std::unique_lock lock(state->mutex);
-  if (!state->wake.wait_for(lock, kStuckAfter, [&] { return state->done; })) throw Stuck{what};
+  if (!state->wake.wait_for(lock, kStuckAfter, [&] { return state->done; })) throw Stuck(what);
   return future.outcome();
 }
 
 void AwaitCondition(const std::function<bool()>& condition, const std::string& what) {
   const auto until = std::chrono::steady_clock::now() + kStuckAfter;
   while (!condition()) {
-    if (std::chrono::steady_clock::now() > until) throw Stuck{what};
+    if (std::chrono::steady_clock::now() > until) throw Stuck(what);
     std::this_thread::yield();
   }
 }

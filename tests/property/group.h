@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -70,8 +71,8 @@ class Holding {
 };
 
 // Something did not end for long (real time).
-struct Stuck {
-  std::string what;
+struct Stuck : std::runtime_error {
+  explicit Stuck(const std::string& what) : std::runtime_error(what + " did not end") {}
 };
 
 // Waits for a future on a thread that holds this clock.

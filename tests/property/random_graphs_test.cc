@@ -92,7 +92,7 @@ std::string Try(const Program& program, Groups& groups, Totals* totals) {
     return comparison.difference;
   } catch (const Stuck& stuck) {
     // Its threads cannot be ended; what follows would only fail for that.
-    std::fprintf(stderr, "%s", Report(program, StrCat(stuck.what, " did not end")).c_str());
+    std::fprintf(stderr, "%s", Report(program, stuck.what()).c_str());
     std::fflush(stderr);
     std::_Exit(1);
   } catch (const std::exception& error) {
