@@ -132,14 +132,17 @@ TEST_P(LifecycleTest, CloseLetsRunningCallsEnd) {
 }
 
 TEST_P(LifecycleTest, CloseCutsShortWhatRunsBeyondItsDeadline) {
-  Group group(transport(), {"alice", "bob"});
-  Request kept;
-  HandleDirect(group[1], "never", [&kept](Request request) { kept = std::move(request); });
-  const Future call = StartCall(group[0], "bob", "never", NewList());
-  EXPECT_EQ(ErrorOf([&] { Call(gf_worker_close, group[0], 50 * kMillisecond); }).code, GF_DEADLINE_EXCEEDED);
+  Group group(transport(), {"bob"});
+  const Queue queue = NewQueue();
+  HandleQueue(group[0], "never", queue, 1);
+  const Worker alice = OpenWorker(WorkerConfig(transport(), group.network(), "alice", 7));
+  AddPeer(alice, 0, "bob", Address(group[0]));
+  const Future call = StartCall(alice, "bob", "never", NewList());
+  const Entry entry = Next(queue);
+  EXPECT_EQ(ErrorOf([&] { Call(gf_worker_close, alice, 50 * kMillisecond); }).code, GF_DEADLINE_EXCEEDED);
   const Error error = ErrorOf([&] { Await(call); });
   EXPECT_TRUE(error.code == GF_CLOSED || error.code == GF_PEER_LOST) << error.description;
-  EXPECT_TRUE(Eventually([&] { return kept.get() != nullptr && gf_request_is_cancelled(kept) == 1; }));
+  EXPECT_TRUE(Eventually([&] { return gf_request_is_cancelled(entry.request) == 1; }));
 }
 
 TEST_P(LifecycleTest, AbortEndsPendingCallsAndPasses) {
