@@ -251,7 +251,7 @@ void Pass::Handle(AckEvent& event) {
   if (--unanswered_[event.from] == 0) unanswered_.erase(event.from);
   if (over_) return;
   const Status& status = event.ack.ok() ? event.ack->status : event.ack.status();
-  if (!status.ok()) return FailNow(status.WithPeer(peers_->NameOf(event.from)));
+  if (!status.ok()) return FailNow(Here(status.WithPeer(peers_->NameOf(event.from))));
   if (event.mark) {
     waiting_.insert(event.ack->waiting.begin(), event.ack->waiting.end());
     SettleMarks();
@@ -272,7 +272,7 @@ void Pass::Handle(DeadlineEvent&) {
               .WithElapsed(peers_->clock().Now() - began_));
 }
 
-void Pass::Handle(FailEvent& event) { FailNow(event.status); }
+void Pass::Handle(FailEvent& event) { FailNow(Here(event.status)); }
 
 // ---- Marking and running ---------------------------------------------------------------------------------------
 
@@ -401,6 +401,7 @@ void Pass::End(const Status& status) {
   LocalGraph::Sinks none;
   graph_.emplace(retain_graph_, std::move(none));
   sends_.clear();
+  live_.reset();  // a peer that stands still may keep this object for long
   if (auto ended = std::exchange(ended_, nullptr)) ended(status);
 }
 

@@ -176,7 +176,7 @@ class Pass : public std::enable_shared_from_this<Pass> {
   std::optional<Status> over_;
   TimerId deadline_timer_ = 0;  // set before the first event
   int64_t began_ = 0;
-  Live<LiveKind::kPasses> live_;
+  std::optional<Live<LiveKind::kPasses>> live_{std::in_place};  // until it has ended
 };
 
 }  // namespace gradferry
