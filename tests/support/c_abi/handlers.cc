@@ -77,12 +77,26 @@ void RegisterHandlers(Server& server) {
     const Context context = FindContext(worker, IntAt(arguments, 0));
     return ListOf(Gradient(context, parameters->Get(IntAt(arguments, 1))));
   });
+  server.On("backward_of_a_leaf", [worker](const Request& request) {
+    Backward(FindContext(worker, IntAt(Arguments(request), 0)), {WithGrad(Floats({}, {1}))});
+    return NewList();
+  });
   server.On("hang", Hang);
+  server.On("ready", [](const Request&) { return NewList(); });
 }
 
 List CallByHandler(gf_worker* from, const std::string& to, const std::string& name, const List& arguments,
                    const CallOptions& options) {
   return CallWorker(from, to, "operator", ListOf(name, arguments), options);
+}
+
+void WaitUntilReady(gf_worker* from, const std::string& peer) {
+  Error error;
+  const bool ready = Eventually([&] {
+    error = ErrorOf([&] { CallWorker(from, peer, "ready", NewList()); });
+    return error.code != GF_NOT_FOUND;
+  });
+  if (!ready || error.code != GF_OK) throw Failure(error);
 }
 
 }  // namespace gf

@@ -19,8 +19,13 @@ namespace gf {
 //   "gradient"  (id, key)                  the gradient, in a context, of the parameter that "hold" put there
 //   "hold"      (key, tensor)              keeps a copy of a tensor as a parameter
 //   "use"       (key, tensor)              parameter * tensor
+//   "backward_of_a_leaf"  (id)             a pass, in a context, that begins over there
 //   "hang"      ()                         answers when nobody waits any more
+//   "ready"     ()                         registered last, so that all are there when it answers
 void RegisterHandlers(Server& server);
+
+// A worker of another process is in the group before its handlers are: waits for those.
+void WaitUntilReady(gf_worker* from, const std::string& peer);
 
 // Runs an operator by the handler "operator".
 List CallByHandler(gf_worker* from, const std::string& to, const std::string& name, const List& arguments,

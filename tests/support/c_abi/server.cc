@@ -48,7 +48,7 @@ void Server::Run() {
     try {
       Reply(entry.request, handler(entry.request));
     } catch (const Failure& failure) {
-      const std::string& text = failure.error().description;
+      const std::string& text = failure.error().message;
       // It may have been answered by the handler itself; that is then what the caller gets.
       gf_request_fail(entry.request, failure.error().code, text.data(), text.size(), nullptr);
     } catch (const std::exception& exception) {
