@@ -89,8 +89,8 @@ struct PassId {
 };
 
 // The receiver's send functions with these ids will each get exactly one PropagateGradients from the sender in this
-// pass, with gradients for the named tensors of their messages only. More tensors of the same send function may be named
-// by a later mark, before its gradients. Acknowledged when everything that it started is (Dijkstra-Scholten).
+// pass, with gradients for the named tensors of their messages only. More tensors of the same send function may be
+// named by a later mark, before its gradients. Acknowledged when everything that it started is (Dijkstra-Scholten).
 struct MarkSendFunctions {
   uint64_t call_id = 0;
   int64_t context_id = 0;
@@ -106,7 +106,8 @@ struct MarkFinished {
   PassId pass;
 };
 
-// The gradients for one send function: one per tensor that required grad, in table order; undefined ones stay undefined.
+// The gradients for one send function: one per tensor that required grad, in table order; undefined ones stay
+// undefined.
 struct PropagateGradients {
   uint64_t call_id = 0;
   int64_t context_id = 0;
