@@ -334,7 +334,11 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
   Reply reply;
   reply.call_id = call_id;
   reply.status = (outcome.ok() ? failed : outcome.status()).WithWorker(name()).WithOperation(facts.name);
-  (void)link->SendMessage(reply);
+  if (link->SendMessage(reply).code() == Code::kResourceExhausted) {
+    // The chain is too long for a frame; the caller must hear something.
+    reply.status = Status(reply.status.code(), reply.status.message().substr(0, 1000)).WithWorker(name());
+    (void)link->SendMessage(reply);
+  }
   return failed;
 }
 

@@ -214,7 +214,8 @@ typedef struct gf_tensor_info {
   int64_t numel;          /* number of elements */
   const int64_t* shape;   /* ndim sizes */
   const int64_t* strides; /* ndim strides in elements; NULL unless strided */
-  void* data;             /* the first element; NULL unless strided and on the CPU. Writing is the caller's risk */
+  void* data;             /* the first element; NULL unless strided, on the CPU, and without a lazy conjugate or negation.
+                             Writing is the caller's risk */
 } gf_tensor_info;
 
 /* A shape of dtype, as an argument (gf_tensor_empty). */
@@ -510,7 +511,8 @@ GF_API uint32_t gf_request_grad(gf_request* request);
 GF_API int64_t gf_request_time_left(gf_request* request);
 /* 1 when nobody waits for the answer any more: the call was cancelled, or the caller is gone. */
 GF_API int32_t gf_request_is_cancelled(gf_request* request);
-/* Answers with results (NULL: none). A second answer fails with GF_FAILED_PRECONDITION. */
+/* Answers with results (NULL: none). A second answer fails with GF_FAILED_PRECONDITION. Tensors are sent from their own
+ * memory and may still be on their way when this returns: answer with a clone of what is changed in place soon after. */
 GF_API int32_t gf_request_reply(gf_request* request, const gf_list* results, gf_error** error);
 /* Answers with an error: code is not GF_OK. */
 GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* message, size_t length,
@@ -523,7 +525,8 @@ GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* me
 
 /* A call to a worker. Strings, bytes and the descriptions of tensors, all together, must fit the header of a frame: 1 MiB
  * with the transports that come with the library (GF_RESOURCE_EXHAUSTED otherwise, as for results). Large data travels as
- * tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. */
+ * tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. Tensors are sent from their own memory, without a
+ * copy: do not change them in place before the call has ended. */
 typedef struct gf_call {
   uint32_t struct_size;
   uint32_t kind;         /* GF_CALL_* */
