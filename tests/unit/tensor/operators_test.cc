@@ -5,6 +5,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/library.h>
+#include <torch/version.h>
+
+#include <optional>
 
 #include "impl/base/log.h"
 
@@ -47,6 +50,15 @@ void ExpectEqual(const at::Tensor& actual, const at::Tensor& expected) {
   EXPECT_TRUE(at::equal(actual, expected)) << actual << "\nis not\n" << expected;
 }
 
+// What libtorch's schemas call optional.
+#if TORCH_VERSION_MAJOR >= 2
+template <class T>
+using Optional = std::optional<T>;
+#else
+template <class T>
+using Optional = c10::optional<T>;
+#endif
+
 // Operators of our own, for parameters and results that few operators of libtorch have.
 TORCH_LIBRARY(gradferry_test, library) {
   library.def("device_text(Device device) -> str", [](c10::Device device) { return device.str(); });
@@ -57,12 +69,12 @@ TORCH_LIBRARY(gradferry_test, library) {
               []() { return std::make_tuple(int64_t{1}, c10::Device(c10::kCPU)); });
   library.def("floats(float[] x) -> float[]", [](const std::vector<double>& x) { return x; });
   library.def("optional_floats(float[]? x) -> bool",
-              [](const c10::optional<std::vector<double>>& x) { return x.has_value(); });
+              [](const Optional<std::vector<double>>& x) { return x.has_value(); });
   library.def("strings(str[] x) -> str[]", [](const c10::List<std::string>& x) { return x; });
   library.def("text(str x) -> str", [](const std::string& x) { return x; });
   library.def("truths(bool[] x) -> bool[]", [](const c10::List<bool>& x) { return x; });
   library.def("nothing(int x) -> ()", [](int64_t) {});
-  library.def("no_default(int? x) -> bool", [](c10::optional<int64_t> x) { return x.has_value(); });
+  library.def("no_default(int? x) -> bool", [](Optional<int64_t> x) { return x.has_value(); });
   library.def("no_tensor() -> Tensor", []() { return at::Tensor(); });
   library.def("warns() -> ()", []() { TORCH_WARN("be careful"); });
   library.def("throws(str what) -> ()", [](const std::string& what) {
