@@ -1,10 +1,10 @@
 // See context.h.
 #include "impl/autograd/context.h"
 
-#include <c10/core/GradMode.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "impl/tensor/torch_scope.h"
 
 namespace gradferry {
 
@@ -66,7 +66,7 @@ std::set<WorkerId> DistAutogradContext::KnownWorkers() const {
 }
 
 void DistAutogradContext::AccumulateGradient(const at::Tensor& variable, at::Tensor gradient) {
-  c10::AutoGradMode no_grad(false);
+  TorchScope scope(GradRecording::kOff);
   std::lock_guard lock(mutex_);
   if (released_) return;
   auto [it, inserted] = gradient_index_.try_emplace(variable.unsafeGetTensorImpl(), gradients_.size());

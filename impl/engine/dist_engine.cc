@@ -2,7 +2,6 @@
 #include "impl/engine/dist_engine.h"
 
 #include <ATen/ops/ones_like.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "impl/tensor/operators.h"
+#include "impl/tensor/torch_scope.h"
 
 namespace gradferry {
 namespace {
@@ -24,7 +24,7 @@ Result<PassRoots> CheckRoots(const BackwardRequest& request) {
     return InvalidArgument("no roots were given to backward").WithDomain("autograd").WithOperation("backward");
   }
   PassRoots roots;
-  c10::AutoGradMode no_grad(false);
+  TorchScope scope(GradRecording::kOff);
   for (size_t i = 0; i < request.roots.size(); ++i) {
     const at::Tensor& root = request.roots[i];
     if (!root.defined()) return WrongRoot(i, "is not defined");

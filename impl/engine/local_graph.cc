@@ -4,11 +4,11 @@
 #include "impl/engine/local_graph.h"
 
 #include <ATen/ops/real.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
 #include "impl/tensor/operators.h"
+#include "impl/tensor/torch_scope.h"
 
 namespace gradferry {
 
@@ -71,7 +71,7 @@ Status FitGradient(const Edge& edge, size_t index, at::Tensor& gradient) {
 }  // namespace
 
 Status LocalGraph::Deliver(const edge_list& edges, variable_list gradients) {
-  c10::AutoGradMode no_grad(false);
+  TorchScope scope(GradRecording::kOff);
   if (gradients.size() != edges.size()) {
     return Internal(StrCat(gradients.size(), " gradients for ", edges.size(), " edges"));
   }
@@ -148,7 +148,7 @@ Status LocalGraph::RunOne() {
   NodeState& state = states_.at(node);
   state.ran = true;
   ++nodes_run_;
-  c10::AutoGradMode no_grad(false);
+  TorchScope scope(GradRecording::kOff);
   try {
     return Run(state).WithOperation(node->name());
   } catch (...) {

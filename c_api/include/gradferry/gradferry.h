@@ -247,7 +247,7 @@ GF_API int32_t gf_tensor_from_dlpack_legacy(struct DLManagedTensor* dlpack, gf_t
 GF_API int32_t gf_tensor_to_dlpack(gf_tensor* tensor, struct DLManagedTensorVersioned** out, gf_error** error);
 
 /* Door 3: a heap-allocated at::Tensor*, as tch-rs, gotch, DJL and TorchSharp hold it; the autograd graph is kept.
- * torch_version is the caller's TORCH_VERSION ("1.13.1"); it must be the one that is loaded, and the tensor must be of
+ * torch_version is TORCH_VERSION of the caller's headers ("2.6.0"); it must be the one that is loaded, and the tensor of
  * the libtorch that this library uses: GF_FAILED_PRECONDITION otherwise.
  * _from_aten borrows: the at::Tensor stays the caller's. _adopt_aten takes it over and deletes it. _to_aten makes a new
  * one that the caller deletes. */
