@@ -58,10 +58,10 @@ TEST(Close, MakesLaterSendsFail) {
   Pair pair;
   // Within an event, so that on_closed cannot have come yet.
   Result result;
-  pair.out->on_sent = [&](Peer& peer) {
+  pair.client.Set(pair.out->on_sent, [&](Peer& peer) {
     pair.client.Close(&peer);
     result = pair.client.Send(&peer, {"late", {}});
-  };
+  });
   EXPECT_EQ(pair.client.Send(pair.out, {"x", {}}).code, GF_OK);
   ASSERT_TRUE(pair.client.WaitClosed(pair.out));
   EXPECT_EQ(result.code, GF_CLOSED) << result;
@@ -70,7 +70,7 @@ TEST(Close, MakesLaterSendsFail) {
 TEST(Close, WithinEachKindOfEvent) {
   {
     Pair pair;
-    pair.in->on_frame = [&](Peer& peer) { pair.server.Close(&peer); };
+    pair.server.Set(pair.in->on_frame, [&](Peer& peer) { pair.server.Close(&peer); });
     for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
     ASSERT_TRUE(pair.server.WaitClosed(pair.in));
     ASSERT_TRUE(pair.client.WaitClosed(pair.out));
@@ -78,10 +78,10 @@ TEST(Close, WithinEachKindOfEvent) {
   }
   {
     Pair pair;
-    pair.in->on_descriptor = [&](Peer& peer) {
+    pair.server.Set(pair.in->on_descriptor, [&](Peer& peer) {
       pair.server.Close(&peer);
       return GF_OK;
-    };
+    });
     for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
     ASSERT_TRUE(pair.server.WaitClosed(pair.in));
     EXPECT_EQ(pair.in->closed_code, GF_OK);
@@ -89,7 +89,7 @@ TEST(Close, WithinEachKindOfEvent) {
   }
   {
     Pair pair;
-    pair.out->on_sent = [&](Peer& peer) { pair.client.Close(&peer); };
+    pair.client.Set(pair.out->on_sent, [&](Peer& peer) { pair.client.Close(&peer); });
     for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
     ASSERT_TRUE(pair.client.WaitClosed(pair.out));
     EXPECT_EQ(pair.out->closed_code, GF_OK);

@@ -126,7 +126,14 @@ TEST(Frames, KeepTheirLimits) {
   const gf_transport_segment nothing{nullptr, 1};
   EXPECT_EQ(pair.client.SendRaw(pair.out, &without_memory, &nothing).code, GF_INVALID_ARGUMENT);
   // None of that has harmed the connection.
-  const Frame largest{Bytes(max_header, 1), std::vector<std::string>(16 * 1024, "z")};
+  EXPECT_EQ(pair.client.Send(pair.out, {"x", {}}).code, GF_OK);
+  EXPECT_TRUE(pair.server.WaitFrames(pair.in, 1));
+}
+
+// With shm all of it has to fit into a ring.
+TEST_P(Channels, CarryTheLargestHeader) {
+  Pair pair(GetParam());
+  const Frame largest{Bytes(Descriptor()->max_header, 1), std::vector<std::string>(16 * 1024, "z")};
   EXPECT_EQ(pair.client.Send(pair.out, largest).code, GF_OK);
   ASSERT_TRUE(pair.server.WaitFrames(pair.in, 1));
   EXPECT_TRUE(pair.in->frames[0] == largest);
@@ -134,7 +141,7 @@ TEST(Frames, KeepTheirLimits) {
 
 TEST(Frames, MayBeRefused) {
   Pair pair;
-  pair.in->on_descriptor = [](Peer&) { return GF_RESOURCE_EXHAUSTED; };
+  pair.server.Set(pair.in->on_descriptor, [](Peer&) { return GF_RESOURCE_EXHAUSTED; });
   EXPECT_EQ(pair.client.Send(pair.out, {"x", {Bytes(1 << 20, 1)}}).code, GF_OK);
   ASSERT_TRUE(pair.server.WaitClosed(pair.in));
   ASSERT_TRUE(pair.client.WaitClosed(pair.out));
@@ -145,7 +152,7 @@ TEST(Frames, MayBeRefused) {
 
 TEST(Frames, EndWhenTheHostForgetsItsMemory) {
   Pair pair;
-  pair.in->on_descriptor = [](Peer&) { return -1; };
+  pair.server.Set(pair.in->on_descriptor, [](Peer&) { return -1; });
   EXPECT_EQ(pair.client.Send(pair.out, {"x", {Bytes(10, 1)}}).code, GF_OK);
   ASSERT_TRUE(pair.server.WaitClosed(pair.in));
   EXPECT_EQ(pair.in->frame_codes, std::vector<int32_t>{GF_INTERNAL});
@@ -157,11 +164,11 @@ TEST(Frames, MayBeAnsweredWithinTheEvent) {
   ASSERT_EQ(server.Listen().code, GF_OK);
   Peer* out = client.Connect(server.address());
   constexpr size_t kRounds = 500;
-  out->on_frame = [&](Peer& peer) {
+  client.Set(out->on_frame, [&](Peer& peer) {
     if (peer.frames.size() < kRounds) {
       client.Send(&peer, {"ping", {Bytes(peer.frames.size() % 5 == 0 ? 70000 : 10, peer.frames.size())}});
     }
-  };
+  });
   EXPECT_EQ(client.Send(out, {"ping", {}}).code, GF_OK);
   EXPECT_TRUE(client.WaitFrames(out, kRounds));
 }

@@ -91,7 +91,7 @@ struct Outgoing {
 
 class Host;
 
-// One connection as the host sees it. Its fields are guarded by the host's mutex, hooks are set before traffic.
+// One connection as the host sees it. Its fields, the hooks as well, are guarded by the host's mutex.
 struct Peer {
   Host* host = nullptr;
   std::mutex calls;  // guards conn, which is null once it has ended, and is held while the plugin is called with it
@@ -276,6 +276,13 @@ class Host {
     return Wait([&] { return peer->closed > 0; });
   }
 
+  // A hook of a peer's.
+  template <class Hook, class Function>
+  void Set(Hook& hook, Function function) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    hook = std::move(function);
+  }
+
   bool WaitLog(const std::string& text, size_t times) {
     return Wait([&] { return CountLog(text) >= times; });
   }
@@ -399,8 +406,8 @@ class Host {
         if (frame->segments[i].length > 0) segments[i].data = peer->incoming->segments[i].data();
       }
     }
-    if (peer->on_descriptor) {
-      const int32_t code = peer->on_descriptor(*peer);
+    if (const auto hook = Locked([&] { return peer->on_descriptor; })) {
+      const int32_t code = hook(*peer);
       if (code == -1) {  // for a host that forgets its memory
         for (uint32_t i = 0; i < frame->segment_count; ++i) segments[i].data = nullptr;
         return GF_OK;
@@ -424,7 +431,7 @@ class Host {
       peer->incoming.reset();
       changed_.notify_all();
     }
-    if (peer->on_frame) peer->on_frame(*peer);
+    if (const auto hook = Locked([&] { return peer->on_frame; })) hook(*peer);
   }
 
   void OnSent(Peer* peer, Outgoing* op, const gf_transport_error* error) {
@@ -441,7 +448,7 @@ class Host {
       if (error == nullptr) ++peer->sent_ok;
       changed_.notify_all();
     }
-    if (peer->on_sent) peer->on_sent(*peer);
+    if (const auto hook = Locked([&] { return peer->on_sent; })) hook(*peer);
   }
 
   void OnClosed(Peer* peer, const gf_transport_error* error) {
