@@ -67,7 +67,7 @@ void Connection::OnStands() {
 
 Status Connection::Send(const gf_transport_frame& frame, void* op) {
   pipe::Message message;
-  if (Status status = ToMessage(frame, &message); !status.ok()) return status;
+  if (Status status = ToMessage(frame, shared_->max_segment, &message); !status.ok()) return status;
   if (!BeginSend()) {
     const std::optional<Status> end = End();
     if (end && !end->ok()) return *end;

@@ -117,7 +117,7 @@ Status ReadPrefix(std::string_view metadata, uint32_t* count, std::string_view* 
 
 }  // namespace
 
-Status ToMessage(const gf_transport_frame& frame, pipe::Message* out) {
+Status ToMessage(const gf_transport_frame& frame, uint64_t max_segment, pipe::Message* out) {
   if (frame.header == nullptr || frame.header_length == 0) {
     return {GF_INVALID_ARGUMENT, "a frame needs a header of at least one byte"};
   }
@@ -135,6 +135,10 @@ Status ToMessage(const gf_transport_frame& frame, pipe::Message* out) {
   for (uint32_t i = 0; i < frame.segment_count; ++i) {
     if (frame.segments[i].length != 0 && frame.segments[i].data == nullptr) {
       return {GF_INVALID_ARGUMENT, "segment " + std::to_string(i) + " has a length but no memory"};
+    }
+    if (frame.segments[i].length > max_segment) {
+      return {GF_OUT_OF_RANGE, "segment " + std::to_string(i) + " has " + std::to_string(frame.segments[i].length) +
+                                   " bytes, and the shm transport carries at most " + std::to_string(max_segment)};
     }
     AddSegment(frame.segments[i], &message);
   }

@@ -29,9 +29,13 @@ constexpr uint32_t kMaxSegments = 16 * 1024;
 // the socket at once is quicker than that; beyond, the copies that a channel saves outweigh it.
 constexpr uint64_t kTensorFrom = 64 * 1024;
 
+// TensorPipe's shm transport writes a length in 32 bits, and the reader aborts its process when it is not what it was
+// told.
+constexpr uint64_t kMaxSegmentOverShm = 0xFFFFFFFFu;
+
 // The frame as a message; its segments' memory is borrowed. GF_INVALID_ARGUMENT or GF_OUT_OF_RANGE when the host broke
 // a limit.
-Status ToMessage(const gf_transport_frame& frame, ::tensorpipe::Message* out);
+Status ToMessage(const gf_transport_frame& frame, uint64_t max_segment, ::tensorpipe::Message* out);
 
 // The message without a frame by which the accepting end says that the connection stands.
 ::tensorpipe::Message WelcomeMessage();

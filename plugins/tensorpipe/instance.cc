@@ -51,7 +51,10 @@ Status Instance::Create(const gf_transport_host* host, std::string_view json, st
 }
 
 Instance::Instance(const gf_transport_host* host, Options options, Stack stack)
-    : options_(std::move(options)), shared_(host), stack_(std::move(stack)) {}
+    : options_(std::move(options)), shared_(host), stack_(std::move(stack)) {
+  // Which transport a connection gets is decided by both ends, and told to none.
+  if (stack_.HasTransport("shm")) shared_.max_segment = kMaxSegmentOverShm;
+}
 
 Instance::~Instance() {
   Shutdown();

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "gradferry/transport.h"
@@ -32,6 +33,7 @@ struct Shared {
   }
 
   const gf_transport_host* const host;
+  uint64_t max_segment = std::numeric_limits<uint64_t>::max();  // set before the first connection
   Counters counters;
   std::atomic<int> calls{0};  // of the host, that have not returned yet
   EventQueue events;

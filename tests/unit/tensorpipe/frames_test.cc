@@ -139,6 +139,14 @@ TEST_P(Channels, CarryTheLargestHeader) {
   EXPECT_TRUE(pair.in->frames[0] == largest);
 }
 
+TEST(Frames, OverShmHaveSegmentsBelow4GiB) {
+  Pair pair(R"({"transports": ["shm"], "address": "shm://"})");
+  Outgoing op;
+  op.frame = {"x", {"y"}};
+  gf_transport_segment segment{op.frame.segments[0].data(), uint64_t{1} << 32};  // refused before it is looked at
+  EXPECT_EQ(pair.client.SendRaw(pair.out, &op, &segment).code, GF_OUT_OF_RANGE);
+}
+
 TEST(Frames, MayBeRefused) {
   Pair pair;
   pair.server.Set(pair.in->on_descriptor, [](Peer&) { return GF_RESOURCE_EXHAUSTED; });

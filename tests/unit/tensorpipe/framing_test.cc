@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -13,6 +14,8 @@ namespace gradferry::tp {
 namespace {
 
 namespace pipe = ::tensorpipe;
+
+constexpr uint64_t kAnySegment = std::numeric_limits<uint64_t>::max();
 
 pipe::Device Cpu() { return pipe::Device(pipe::kCpuDeviceType, 0); }
 
@@ -48,7 +51,7 @@ struct Sample {
     frame.header = header.data();
     frame.header_length = header.size();
     frame.segments = segments.data();
-    status = ToMessage(frame, &message);
+    status = ToMessage(frame, kAnySegment, &message);
   }
 
   std::string header = "the header";
@@ -108,15 +111,17 @@ TEST(Framing, TellsAWelcomeFromAFrame) {
 TEST(Framing, RefusesFramesBeyondItsLimits) {
   Sample sample({1});
   sample.frame.header_length = 0;
-  EXPECT_EQ(ToMessage(sample.frame, &sample.message).code, GF_INVALID_ARGUMENT);
+  EXPECT_EQ(ToMessage(sample.frame, kAnySegment, &sample.message).code, GF_INVALID_ARGUMENT);
   sample.frame.header_length = kMaxHeader + 1;
-  EXPECT_EQ(ToMessage(sample.frame, &sample.message).code, GF_OUT_OF_RANGE);
+  EXPECT_EQ(ToMessage(sample.frame, kAnySegment, &sample.message).code, GF_OUT_OF_RANGE);
   sample.frame.header_length = 1;
   sample.frame.segment_count = kMaxSegments + 1;
-  EXPECT_EQ(ToMessage(sample.frame, &sample.message).code, GF_OUT_OF_RANGE);
+  EXPECT_EQ(ToMessage(sample.frame, kAnySegment, &sample.message).code, GF_OUT_OF_RANGE);
   sample.frame.segment_count = 1;
+  EXPECT_TRUE(ToMessage(sample.frame, 1, &sample.message).ok());
+  EXPECT_EQ(ToMessage(sample.frame, 0, &sample.message).code, GF_OUT_OF_RANGE);
   sample.segments[0].data = nullptr;
-  EXPECT_EQ(ToMessage(sample.frame, &sample.message).code, GF_INVALID_ARGUMENT);
+  EXPECT_EQ(ToMessage(sample.frame, kAnySegment, &sample.message).code, GF_INVALID_ARGUMENT);
 }
 
 // A descriptor that is right, with one thing made wrong.
