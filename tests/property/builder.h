@@ -27,7 +27,7 @@ struct Info {
   Sizes sizes;
   c10::ScalarType dtype = c10::kDouble;
   int memory = 0;
-  int64_t below = 0;   // of indices: all are less
+  int64_t below = 0;  // of indices: all are less
   // A leaf, or a copy that a message made of one, without a hook: it can get a sparse gradient, or an undefined one.
   bool table = false;
   bool view = false;

@@ -49,7 +49,8 @@ std::string Differ(const Program& program, const Tensor& uncut, const Tensor& cu
   if (!at::isfinite(wanted).all().item().toBool()) return both("the uncut run is not finite: the generator is wrong");
   const double scale = std::max(Largest(wanted), 0.01);
   const double error = Largest(wanted - got);
-  if (!(error <= Tolerance(program) * scale)) return both("it is off by " + std::to_string(error / scale) + " relative");
+  if (!(error <= Tolerance(program) * scale))
+    return both("it is off by " + std::to_string(error / scale) + " relative");
   return "";
 }
 

@@ -84,7 +84,8 @@ class OnWorker : public Environment {
 
   std::unique_ptr<Pending> Call(const Step& step, std::vector<Tensor> arguments) override {
     if (step.fails_first) {
-      const Future::Outcome& outcome = Await(worker_.clock(), *Start(step, arguments, /*fail=*/true), "a call that fails");
+      const Future::Outcome& outcome =
+          Await(worker_.clock(), *Start(step, arguments, /*fail=*/true), "a call that fails");
       if (outcome.ok()) throw std::runtime_error(StrCat("step ", step.number, " should have failed"));
     }
     return std::make_unique<UnderWay>(step, worker_.clock(), Start(step, arguments, /*fail=*/false));
@@ -167,9 +168,8 @@ void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& 
   for (size_t r = 0; r < usable.size(); ++r) {
     const Tensor& root = values[usable[r].value];
     backward.roots.push_back(root);
-    backward.grads.push_back(usable[r].seeded
-                                 ? MakeSeed(program, static_cast<int>(pass), static_cast<int>(r), root)
-                                 : Tensor());
+    backward.grads.push_back(usable[r].seeded ? MakeSeed(program, static_cast<int>(pass), static_cast<int>(r), root)
+                                              : Tensor());
     outcome.roots.push_back(root.detach());
   }
   backward.retain_graph = pass + 1 < program.passes.size();

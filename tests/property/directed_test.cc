@@ -171,9 +171,8 @@ TEST_F(DirectedGraphs, AHundredThousandLocalNodes) {
 
 TEST_F(DirectedGraphs, ResultsThatNobodyUsesHoldNothingUp) {
   const Tensor w = Parameter(2);
-  Handle(1, "times", [&w](std::shared_ptr<Request> request) {
-    (void)request->Reply({TensorAt(request->arguments(), 0) * w});
-  });
+  Handle(1, "times",
+         [&w](std::shared_ptr<Request> request) { (void)request->Reply({TensorAt(request->arguments(), 0) * w}); });
   const Tensor x = Parameter(5);
   Call(1, "times", {x});
   Backward({TensorAt(Call(1, "times", {x}), 0)});
@@ -183,9 +182,8 @@ TEST_F(DirectedGraphs, ResultsThatNobodyUsesHoldNothingUp) {
 }
 
 TEST_F(DirectedGraphs, AnIntegerResultEndsTheGraphThere) {
-  Handle(1, "count", [](std::shared_ptr<Request> request) {
-    (void)request->Reply({TensorAt(request->arguments(), 0).numel()});
-  });
+  Handle(1, "count",
+         [](std::shared_ptr<Request> request) { (void)request->Reply({TensorAt(request->arguments(), 0).numel()}); });
   const Tensor x = Parameter(5);
   const Tensor y = x * 3;
   const int64_t count = *Call(1, "count", {y}).at(0).get<int64_t>();

@@ -54,15 +54,16 @@ Group::Group(const GroupOptions& options) {
   const std::string network = NextNetworkName();
   std::string peers;
   for (int i = 0; i < options.workers; ++i) {
-    peers += StrCat(i ? ", " : "", "{ id = ", i, ", name = \"w", i, "\", address = \"sim://", network, "/", i + 1, "\" }");
+    peers +=
+        StrCat(i ? ", " : "", "{ id = ", i, ", name = \"w", i, "\", address = \"sim://", network, "/", i + 1, "\" }");
   }
   for (int i = 0; i < options.workers; ++i) {
     Config config;
-    const std::string text = StrCat(
-        "[worker]\nname = \"w", i, "\"\nthreads = ", options.threads[i], "\nlisten = \"sim://", network, "/", i + 1,
-        "\"\n[group]\npeers = [", peers, "]\n[transport]\nname = \"sim\"\n[transport.sim]\nnetwork = \"", network,
-        "\"\nseed = ", options.seed % 1000000, "\ntime = \"", options.virtual_time ? "virtual" : "real",
-        "\"\nlatency_max_us = ", options.latency_max_us, "\n");
+    const std::string text =
+        StrCat("[worker]\nname = \"w", i, "\"\nthreads = ", options.threads[i], "\nlisten = \"sim://", network, "/",
+               i + 1, "\"\n[group]\npeers = [", peers, "]\n[transport]\nname = \"sim\"\n[transport.sim]\nnetwork = \"",
+               network, "\"\nseed = ", options.seed % 1000000, "\ntime = \"", options.virtual_time ? "virtual" : "real",
+               "\"\nlatency_max_us = ", options.latency_max_us, "\n");
     Status status = config.LoadText(text);
     if (!status.ok()) throw std::runtime_error(status.ToString());
     auto worker = Worker::Open(config);

@@ -1,5 +1,6 @@
 // Workers in one simulated network, for the cut runs, and the threads on which their handlers may block. A handler here
-// waits for the calls that it makes, so it runs on a thread of its own, not on its worker's pool (unless it makes none).
+// waits for the calls that it makes, so it runs on a thread of its own, not on its worker's pool (unless it makes
+// none).
 //
 // Simulated time must not jump to deadlines while such a thread works: it holds the clock, except while it waits.
 #pragma once

@@ -116,58 +116,110 @@ std::vector<Tensor> Apply(const Program& program, const Step& step, const std::v
     case Op::kMask:
       return {Filled(Random(program.seed, kMaskData, step.number), at::kBool, ints,
                      [](Random& random) { return static_cast<double>(random.Below(2)); })};
-    case Op::kAdd: return {at::add(in[0], in[1])};
-    case Op::kSub: return {at::sub(in[0], in[1])};
-    case Op::kMul: return {at::mul(in[0], in[1])};
-    case Op::kWhere: return {at::where(in[0], in[1], in[2])};
-    case Op::kAddScalar: return {at::add(in[0], step.scalar)};
-    case Op::kMulScalar: return {at::mul(in[0], step.scalar)};
-    case Op::kNeg: return {at::neg(in[0])};
-    case Op::kSquare: return {at::square(in[0])};
-    case Op::kRelu: return {at::relu(in[0])};
-    case Op::kTanh: return {at::tanh(in[0])};
-    case Op::kSigmoid: return {at::sigmoid(in[0])};
-    case Op::kExp: return {at::exp(in[0])};
-    case Op::kSin: return {at::sin(in[0])};
-    case Op::kMatmul: return {at::matmul(in[0], in[1])};
-    case Op::kSum: return {at::sum(in[0], Dimensions(step), ints.back() != 0)};
-    case Op::kMean: return {at::mean(in[0], Dimensions(step), ints.back() != 0)};
-    case Op::kSoftmax: return {at::softmax(in[0], ints[0])};
-    case Op::kLogSumExp: return {at::logsumexp(in[0], Dimensions(step), ints.back() != 0)};
-    case Op::kCumSum: return {at::cumsum(in[0], ints[0])};
+    case Op::kAdd:
+      return {at::add(in[0], in[1])};
+    case Op::kSub:
+      return {at::sub(in[0], in[1])};
+    case Op::kMul:
+      return {at::mul(in[0], in[1])};
+    case Op::kWhere:
+      return {at::where(in[0], in[1], in[2])};
+    case Op::kAddScalar:
+      return {at::add(in[0], step.scalar)};
+    case Op::kMulScalar:
+      return {at::mul(in[0], step.scalar)};
+    case Op::kNeg:
+      return {at::neg(in[0])};
+    case Op::kSquare:
+      return {at::square(in[0])};
+    case Op::kRelu:
+      return {at::relu(in[0])};
+    case Op::kTanh:
+      return {at::tanh(in[0])};
+    case Op::kSigmoid:
+      return {at::sigmoid(in[0])};
+    case Op::kExp:
+      return {at::exp(in[0])};
+    case Op::kSin:
+      return {at::sin(in[0])};
+    case Op::kMatmul:
+      return {at::matmul(in[0], in[1])};
+    case Op::kSum:
+      return {at::sum(in[0], Dimensions(step), ints.back() != 0)};
+    case Op::kMean:
+      return {at::mean(in[0], Dimensions(step), ints.back() != 0)};
+    case Op::kSoftmax:
+      return {at::softmax(in[0], ints[0])};
+    case Op::kLogSumExp:
+      return {at::logsumexp(in[0], Dimensions(step), ints.back() != 0)};
+    case Op::kCumSum:
+      return {at::cumsum(in[0], ints[0])};
     case Op::kMax: {
       auto [values, indices] = at::max(in[0], ints[0], /*keepdim=*/false);
       return {values, indices};
     }
-    case Op::kTranspose: return {at::transpose(in[0], ints[0], ints[1])};
-    case Op::kNarrow: return {at::narrow(in[0], ints[0], ints[1], ints[2])};
-    case Op::kSelect: return {at::select(in[0], ints[0], ints[1])};
-    case Op::kReshape: return {at::reshape(in[0], ints)};
-    case Op::kExpand: return {in[0].expand(ints)};
-    case Op::kUnsqueeze: return {at::unsqueeze(in[0], ints[0])};
-    case Op::kChunk: return at::chunk(in[0], ints[0], ints[1]);
-    case Op::kUnbind: return at::unbind(in[0], ints[0]);
-    case Op::kDetach: return {in[0].detach()};
-    case Op::kCat: return {at::cat(in, ints[0])};
-    case Op::kStack: return {at::stack(in, ints[0])};
-    case Op::kFlip: return {at::flip(in[0], ints[0])};
-    case Op::kClone: return {in[0].clone()};
-    case Op::kToFloat: return {in[0].to(at::kFloat)};
-    case Op::kToDouble: return {in[0].to(at::kDouble)};
-    case Op::kIndexSelect: return {at::index_select(in[0], ints[0], in[1])};
-    case Op::kEmbedding: return {at::embedding(in[0], in[1])};
-    case Op::kSparseEmbedding: return {at::embedding(in[0], in[1], /*padding_idx=*/-1, false, /*sparse=*/true)};
-    case Op::kCustomPair: return CustomPair::apply(in[0], in[1]);
-    case Op::kCustomHalf: return {CustomHalf::apply(in[0], in[1])};
-    case Op::kAddInPlace: in[0].add_(in[1]); return {};
-    case Op::kMulInPlace: in[0].mul_(in[1]); return {};
-    case Op::kMulScalarInPlace: in[0].mul_(step.scalar); return {};
-    case Op::kTanhInPlace: in[0].tanh_(); return {};
-    case Op::kCopyInPlace: in[0].copy_(in[1]); return {};
-    case Op::kZeroInPlace: in[0].zero_(); return {};
+    case Op::kTranspose:
+      return {at::transpose(in[0], ints[0], ints[1])};
+    case Op::kNarrow:
+      return {at::narrow(in[0], ints[0], ints[1], ints[2])};
+    case Op::kSelect:
+      return {at::select(in[0], ints[0], ints[1])};
+    case Op::kReshape:
+      return {at::reshape(in[0], ints)};
+    case Op::kExpand:
+      return {in[0].expand(ints)};
+    case Op::kUnsqueeze:
+      return {at::unsqueeze(in[0], ints[0])};
+    case Op::kChunk:
+      return at::chunk(in[0], ints[0], ints[1]);
+    case Op::kUnbind:
+      return at::unbind(in[0], ints[0]);
+    case Op::kDetach:
+      return {in[0].detach()};
+    case Op::kCat:
+      return {at::cat(in, ints[0])};
+    case Op::kStack:
+      return {at::stack(in, ints[0])};
+    case Op::kFlip:
+      return {at::flip(in[0], ints[0])};
+    case Op::kClone:
+      return {in[0].clone()};
+    case Op::kToFloat:
+      return {in[0].to(at::kFloat)};
+    case Op::kToDouble:
+      return {in[0].to(at::kDouble)};
+    case Op::kIndexSelect:
+      return {at::index_select(in[0], ints[0], in[1])};
+    case Op::kEmbedding:
+      return {at::embedding(in[0], in[1])};
+    case Op::kSparseEmbedding:
+      return {at::embedding(in[0], in[1], /*padding_idx=*/-1, false, /*sparse=*/true)};
+    case Op::kCustomPair:
+      return CustomPair::apply(in[0], in[1]);
+    case Op::kCustomHalf:
+      return {CustomHalf::apply(in[0], in[1])};
+    case Op::kAddInPlace:
+      in[0].add_(in[1]);
+      return {};
+    case Op::kMulInPlace:
+      in[0].mul_(in[1]);
+      return {};
+    case Op::kMulScalarInPlace:
+      in[0].mul_(step.scalar);
+      return {};
+    case Op::kTanhInPlace:
+      in[0].tanh_();
+      return {};
+    case Op::kCopyInPlace:
+      in[0].copy_(in[1]);
+      return {};
+    case Op::kZeroInPlace:
+      in[0].zero_();
+      return {};
     case Op::kLeaf:
     case Op::kCall:
-    case Op::kMetric: break;
+    case Op::kMetric:
+      break;
   }
   throw std::logic_error("Apply was asked for a leaf or a call");
 }
@@ -206,45 +258,84 @@ OperatorCall MakeOperatorCall(const Step& step, const std::vector<Tensor>& in) {
   const auto& ints = step.ints;
   auto keep = [&] { return ints.back() != 0; };
   switch (step.op) {
-    case Op::kAdd: return {"aten::add", "Tensor", {in[0], in[1]}};
-    case Op::kSub: return {"aten::sub", "Tensor", {in[0], in[1]}};
-    case Op::kMul: return {"aten::mul", "Tensor", {in[0], in[1]}};
-    case Op::kWhere: return {"aten::where", "self", {in[0], in[1], in[2]}};
-    case Op::kAddScalar: return {"aten::add", "Scalar", {in[0], step.scalar, int64_t{1}}};
-    case Op::kMulScalar: return {"aten::mul", "Scalar", {in[0], step.scalar}};
-    case Op::kNeg: return {"aten::neg", "", {in[0]}};
-    case Op::kSquare: return {"aten::square", "", {in[0]}};
-    case Op::kRelu: return {"aten::relu", "", {in[0]}};
-    case Op::kTanh: return {"aten::tanh", "", {in[0]}};
-    case Op::kSigmoid: return {"aten::sigmoid", "", {in[0]}};
-    case Op::kExp: return {"aten::exp", "", {in[0]}};
-    case Op::kSin: return {"aten::sin", "", {in[0]}};
-    case Op::kMatmul: return {"aten::matmul", "", {in[0], in[1]}};
-    case Op::kSum: return {"aten::sum", "dim_IntList", {in[0], List(Dimensions(step)), keep()}};
-    case Op::kMean: return {"aten::mean", "dim", {in[0], List(Dimensions(step)), keep()}};
-    case Op::kSoftmax: return {"aten::softmax", "int", {in[0], ints[0]}};
-    case Op::kLogSumExp: return {"aten::logsumexp", "", {in[0], List(Dimensions(step)), keep()}};
-    case Op::kCumSum: return {"aten::cumsum", "", {in[0], ints[0], None{}}};
-    case Op::kMax: return {"aten::max", "dim", {in[0], ints[0]}};
-    case Op::kTranspose: return {"aten::transpose", "int", {in[0], ints[0], ints[1]}};
-    case Op::kNarrow: return {"aten::narrow", "", {in[0], ints[0], ints[1], ints[2]}};
-    case Op::kSelect: return {"aten::select", "int", {in[0], ints[0], ints[1]}};
-    case Op::kReshape: return {"aten::reshape", "", {in[0], List(ints)}};
-    case Op::kExpand: return {"aten::expand", "", {in[0], List(ints), false}};
-    case Op::kUnsqueeze: return {"aten::unsqueeze", "", {in[0], ints[0]}};
-    case Op::kChunk: return {"aten::chunk", "", {in[0], ints[0], ints[1]}};
-    case Op::kUnbind: return {"aten::unbind", "int", {in[0], ints[0]}};
-    case Op::kDetach: return {"aten::detach", "", {in[0]}};
-    case Op::kCat: return {"aten::cat", "", {List(in), ints[0]}};
-    case Op::kStack: return {"aten::stack", "", {List(in), ints[0]}};
-    case Op::kFlip: return {"aten::flip", "", {in[0], List(std::vector<int64_t>{ints[0]})}};
-    case Op::kClone: return {"aten::clone", "", {in[0]}};
-    case Op::kToFloat: return {"aten::to", "dtype", {in[0], Number(at::kFloat), false, false, None{}}};
-    case Op::kToDouble: return {"aten::to", "dtype", {in[0], Number(at::kDouble)}};
-    case Op::kIndexSelect: return {"aten::index_select", "", {in[0], ints[0], in[1]}};
-    case Op::kEmbedding: return {"aten::embedding", "", {in[0], in[1]}};
-    case Op::kSparseEmbedding: return {"aten::embedding", "", {in[0], in[1], int64_t{-1}, false, true}};
-    default: throw std::logic_error("this operation has no operator call");
+    case Op::kAdd:
+      return {"aten::add", "Tensor", {in[0], in[1]}};
+    case Op::kSub:
+      return {"aten::sub", "Tensor", {in[0], in[1]}};
+    case Op::kMul:
+      return {"aten::mul", "Tensor", {in[0], in[1]}};
+    case Op::kWhere:
+      return {"aten::where", "self", {in[0], in[1], in[2]}};
+    case Op::kAddScalar:
+      return {"aten::add", "Scalar", {in[0], step.scalar, int64_t{1}}};
+    case Op::kMulScalar:
+      return {"aten::mul", "Scalar", {in[0], step.scalar}};
+    case Op::kNeg:
+      return {"aten::neg", "", {in[0]}};
+    case Op::kSquare:
+      return {"aten::square", "", {in[0]}};
+    case Op::kRelu:
+      return {"aten::relu", "", {in[0]}};
+    case Op::kTanh:
+      return {"aten::tanh", "", {in[0]}};
+    case Op::kSigmoid:
+      return {"aten::sigmoid", "", {in[0]}};
+    case Op::kExp:
+      return {"aten::exp", "", {in[0]}};
+    case Op::kSin:
+      return {"aten::sin", "", {in[0]}};
+    case Op::kMatmul:
+      return {"aten::matmul", "", {in[0], in[1]}};
+    case Op::kSum:
+      return {"aten::sum", "dim_IntList", {in[0], List(Dimensions(step)), keep()}};
+    case Op::kMean:
+      return {"aten::mean", "dim", {in[0], List(Dimensions(step)), keep()}};
+    case Op::kSoftmax:
+      return {"aten::softmax", "int", {in[0], ints[0]}};
+    case Op::kLogSumExp:
+      return {"aten::logsumexp", "", {in[0], List(Dimensions(step)), keep()}};
+    case Op::kCumSum:
+      return {"aten::cumsum", "", {in[0], ints[0], None{}}};
+    case Op::kMax:
+      return {"aten::max", "dim", {in[0], ints[0]}};
+    case Op::kTranspose:
+      return {"aten::transpose", "int", {in[0], ints[0], ints[1]}};
+    case Op::kNarrow:
+      return {"aten::narrow", "", {in[0], ints[0], ints[1], ints[2]}};
+    case Op::kSelect:
+      return {"aten::select", "int", {in[0], ints[0], ints[1]}};
+    case Op::kReshape:
+      return {"aten::reshape", "", {in[0], List(ints)}};
+    case Op::kExpand:
+      return {"aten::expand", "", {in[0], List(ints), false}};
+    case Op::kUnsqueeze:
+      return {"aten::unsqueeze", "", {in[0], ints[0]}};
+    case Op::kChunk:
+      return {"aten::chunk", "", {in[0], ints[0], ints[1]}};
+    case Op::kUnbind:
+      return {"aten::unbind", "int", {in[0], ints[0]}};
+    case Op::kDetach:
+      return {"aten::detach", "", {in[0]}};
+    case Op::kCat:
+      return {"aten::cat", "", {List(in), ints[0]}};
+    case Op::kStack:
+      return {"aten::stack", "", {List(in), ints[0]}};
+    case Op::kFlip:
+      return {"aten::flip", "", {in[0], List(std::vector<int64_t>{ints[0]})}};
+    case Op::kClone:
+      return {"aten::clone", "", {in[0]}};
+    case Op::kToFloat:
+      return {"aten::to", "dtype", {in[0], Number(at::kFloat), false, false, None{}}};
+    case Op::kToDouble:
+      return {"aten::to", "dtype", {in[0], Number(at::kDouble)}};
+    case Op::kIndexSelect:
+      return {"aten::index_select", "", {in[0], ints[0], in[1]}};
+    case Op::kEmbedding:
+      return {"aten::embedding", "", {in[0], in[1]}};
+    case Op::kSparseEmbedding:
+      return {"aten::embedding", "", {in[0], in[1], int64_t{-1}, false, true}};
+    default:
+      throw std::logic_error("this operation has no operator call");
   }
 }
 

@@ -49,58 +49,110 @@ void DescribeStep(std::ostream& out, const Step& step) {
 
 const char* OpName(Op op) {
   switch (op) {
-    case Op::kLeaf: return "leaf";
-    case Op::kConstant: return "constant";
-    case Op::kIndices: return "indices";
-    case Op::kMask: return "mask";
-    case Op::kAdd: return "add";
-    case Op::kSub: return "sub";
-    case Op::kMul: return "mul";
-    case Op::kWhere: return "where";
-    case Op::kAddScalar: return "add_scalar";
-    case Op::kMulScalar: return "mul_scalar";
-    case Op::kNeg: return "neg";
-    case Op::kSquare: return "square";
-    case Op::kRelu: return "relu";
-    case Op::kTanh: return "tanh";
-    case Op::kSigmoid: return "sigmoid";
-    case Op::kExp: return "exp";
-    case Op::kSin: return "sin";
-    case Op::kMatmul: return "matmul";
-    case Op::kSum: return "sum";
-    case Op::kMean: return "mean";
-    case Op::kSoftmax: return "softmax";
-    case Op::kLogSumExp: return "logsumexp";
-    case Op::kCumSum: return "cumsum";
-    case Op::kMax: return "max";
-    case Op::kTranspose: return "transpose";
-    case Op::kNarrow: return "narrow";
-    case Op::kSelect: return "select";
-    case Op::kReshape: return "reshape";
-    case Op::kExpand: return "expand";
-    case Op::kUnsqueeze: return "unsqueeze";
-    case Op::kChunk: return "chunk";
-    case Op::kUnbind: return "unbind";
-    case Op::kDetach: return "detach";
-    case Op::kCat: return "cat";
-    case Op::kStack: return "stack";
-    case Op::kFlip: return "flip";
-    case Op::kClone: return "clone";
-    case Op::kToFloat: return "to_float";
-    case Op::kToDouble: return "to_double";
-    case Op::kIndexSelect: return "index_select";
-    case Op::kEmbedding: return "embedding";
-    case Op::kSparseEmbedding: return "sparse_embedding";
-    case Op::kCustomPair: return "custom_pair";
-    case Op::kCustomHalf: return "custom_half";
-    case Op::kAddInPlace: return "add_";
-    case Op::kMulInPlace: return "mul_";
-    case Op::kMulScalarInPlace: return "mul_scalar_";
-    case Op::kTanhInPlace: return "tanh_";
-    case Op::kCopyInPlace: return "copy_";
-    case Op::kZeroInPlace: return "zero_";
-    case Op::kCall: return "call";
-    case Op::kMetric: return "metric";
+    case Op::kLeaf:
+      return "leaf";
+    case Op::kConstant:
+      return "constant";
+    case Op::kIndices:
+      return "indices";
+    case Op::kMask:
+      return "mask";
+    case Op::kAdd:
+      return "add";
+    case Op::kSub:
+      return "sub";
+    case Op::kMul:
+      return "mul";
+    case Op::kWhere:
+      return "where";
+    case Op::kAddScalar:
+      return "add_scalar";
+    case Op::kMulScalar:
+      return "mul_scalar";
+    case Op::kNeg:
+      return "neg";
+    case Op::kSquare:
+      return "square";
+    case Op::kRelu:
+      return "relu";
+    case Op::kTanh:
+      return "tanh";
+    case Op::kSigmoid:
+      return "sigmoid";
+    case Op::kExp:
+      return "exp";
+    case Op::kSin:
+      return "sin";
+    case Op::kMatmul:
+      return "matmul";
+    case Op::kSum:
+      return "sum";
+    case Op::kMean:
+      return "mean";
+    case Op::kSoftmax:
+      return "softmax";
+    case Op::kLogSumExp:
+      return "logsumexp";
+    case Op::kCumSum:
+      return "cumsum";
+    case Op::kMax:
+      return "max";
+    case Op::kTranspose:
+      return "transpose";
+    case Op::kNarrow:
+      return "narrow";
+    case Op::kSelect:
+      return "select";
+    case Op::kReshape:
+      return "reshape";
+    case Op::kExpand:
+      return "expand";
+    case Op::kUnsqueeze:
+      return "unsqueeze";
+    case Op::kChunk:
+      return "chunk";
+    case Op::kUnbind:
+      return "unbind";
+    case Op::kDetach:
+      return "detach";
+    case Op::kCat:
+      return "cat";
+    case Op::kStack:
+      return "stack";
+    case Op::kFlip:
+      return "flip";
+    case Op::kClone:
+      return "clone";
+    case Op::kToFloat:
+      return "to_float";
+    case Op::kToDouble:
+      return "to_double";
+    case Op::kIndexSelect:
+      return "index_select";
+    case Op::kEmbedding:
+      return "embedding";
+    case Op::kSparseEmbedding:
+      return "sparse_embedding";
+    case Op::kCustomPair:
+      return "custom_pair";
+    case Op::kCustomHalf:
+      return "custom_half";
+    case Op::kAddInPlace:
+      return "add_";
+    case Op::kMulInPlace:
+      return "mul_";
+    case Op::kMulScalarInPlace:
+      return "mul_scalar_";
+    case Op::kTanhInPlace:
+      return "tanh_";
+    case Op::kCopyInPlace:
+      return "copy_";
+    case Op::kZeroInPlace:
+      return "zero_";
+    case Op::kCall:
+      return "call";
+    case Op::kMetric:
+      return "metric";
   }
   return "?";
 }

@@ -1,9 +1,9 @@
 // A small language for computations that can be run in one process or cut over several workers: what a seed becomes
 // (generate.h), what both runs interpret (interpreter.h), and what a failure prints. Plain data.
 //
-// A program is a tree of functions; number 0 is the main one. A function runs on one worker, in steps; a step applies an
-// operation to values of its function, on the spot or by an operator call on a worker, or calls another function, which
-// then makes calls of its own. Values are tensors, numbered within their function: its arguments first.
+// A program is a tree of functions; number 0 is the main one. A function runs on one worker, in steps; a step applies
+// an operation to values of its function, on the spot or by an operator call on a worker, or calls another function,
+// which then makes calls of its own. Values are tensors, numbered within their function: its arguments first.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -64,8 +64,8 @@ enum class Op {
   kEmbedding,        // the first input is the table
   kSparseEmbedding,  // the same; its gradient is sparse
   // Operations of the user's own (torch::autograd::Function).
-  kCustomPair,       // x, y -> x * y, x - y; undefined gradients come as zeros
-  kCustomHalf,       // x, y -> x + 2 y, with no gradient for y
+  kCustomPair,  // x, y -> x * y, x - y; undefined gradients come as zeros
+  kCustomHalf,  // x, y -> x + 2 y, with no gradient for y
   // In place, on the first input; no outputs.
   kAddInPlace,
   kMulInPlace,

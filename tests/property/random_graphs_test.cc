@@ -115,12 +115,13 @@ TEST(RandomGraphs, HaveTheGradientsOfTheUncutGraph) {
     groups.Clear();
   }
   groups.Clear();
-  std::printf("%d programs (%d without roots) of %d steps and %d calls in all; %d gradients, %d of them bit for bit, "
-              "%d sparse; %d leaves without one; %d hooks\n",
-              totals.programs, totals.without_roots, totals.steps, totals.calls, totals.gradients, totals.bit_exact,
-              totals.sparse, totals.absent, totals.hooks);
-  for (LiveKind kind : {LiveKind::kAutogradContexts, LiveKind::kSendFunctions, LiveKind::kRecvFunctions,
-                        LiveKind::kPasses}) {
+  std::printf(
+      "%d programs (%d without roots) of %d steps and %d calls in all; %d gradients, %d of them bit for bit, "
+      "%d sparse; %d leaves without one; %d hooks\n",
+      totals.programs, totals.without_roots, totals.steps, totals.calls, totals.gradients, totals.bit_exact,
+      totals.sparse, totals.absent, totals.hooks);
+  for (LiveKind kind :
+       {LiveKind::kAutogradContexts, LiveKind::kSendFunctions, LiveKind::kRecvFunctions, LiveKind::kPasses}) {
     EXPECT_EQ(LiveCount(kind), 0) << "of kind " << static_cast<uint32_t>(kind);
   }
 }
