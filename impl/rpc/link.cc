@@ -246,12 +246,19 @@ void ClientLink::Closed(Status status) {
 }
 
 void ClientLink::Fail(const Status& status) {
-  std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending;
   {
     std::lock_guard lock(mutex_);
     if (!closed_) closed_status_ = status;
     closed_ = true;
     queued_.clear();
+  }
+  FailPending(status);
+}
+
+void ClientLink::FailPending(const Status& status) {
+  std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending;
+  {
+    std::lock_guard lock(mutex_);
     pending.swap(pending_);
   }
   const int64_t now = owner_.clock->Now();

@@ -90,7 +90,9 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   Status Notify(const Message& message);
   // Forgets a request: its `done` is not called any more; whether it was still there. With tell the callee hears of it.
   bool Abandon(uint64_t call_id, bool tell);
-  // Ends what is pending with this error and takes nothing more; the connection itself is left alone.
+  // Ends what is pending with this error; the connection itself is left alone.
+  void FailPending(const Status& status);
+  // The same, and takes nothing more.
   void Fail(const Status& status);
   void SayGoodbye(const std::string& reason);
 

@@ -429,9 +429,10 @@ std::shared_ptr<Future> Worker::Close(int64_t timeout) {
     state_ = State::kClosing;
   }
   std::thread([self = shared_from_this(), end, timeout] {
+    const Status closed = Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name());
     bool cut_short = false;
-    self->Drain(timeout, &cut_short);
-    self->End(Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name()));
+    self->Drain(timeout, closed, &cut_short);
+    self->End(closed);
     if (cut_short) {
       end->Complete(Status(Code::kDeadlineExceeded,
                            StrCat("worker ", self->name(), " was closed while calls, requests or passes still ran"))
@@ -464,7 +465,7 @@ void Worker::WaitUntilEnded() {
   idle_.wait(lock, [this] { return ended_; });
 }
 
-void Worker::Drain(int64_t timeout, bool* cut_short) {
+void Worker::Drain(int64_t timeout, const Status& closed, bool* cut_short) {
   if (timeout == 0) timeout = options_.call_timeout;
   const auto until = std::chrono::steady_clock::now() +
                      std::chrono::nanoseconds(std::min<int64_t>(timeout, int64_t{365} * 24 * 3600 * 1000000000));
@@ -486,6 +487,11 @@ void Worker::Drain(int64_t timeout, bool* cut_short) {
     }
     servers.assign(server_links_.begin(), server_links_.end());
     leaving_ = true;
+  }
+  if (*cut_short) {
+    // Before the peers hang up, which would look as if they were lost.
+    engine_.FailAll(closed);
+    for (auto& link : clients) link->FailPending(closed);
   }
   for (auto& link : clients) link->SayGoodbye(StrCat("worker ", name(), " closes"));
   for (auto& link : servers) (void)link->SendMessage(Goodbye{StrCat("worker ", name(), " closes")});

@@ -154,7 +154,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   enum class State { kNew, kOpen, kClosing, kClosed };
   static const char* StateName(State state);
   Status CheckOpen() const;
-  void Drain(int64_t timeout, bool* cut_short);
+  void Drain(int64_t timeout, const Status& closed, bool* cut_short);
   void End(Status pending);
   void BusyAdd(int64_t delta);
   // While it lives, simulated time stands still: for what sets a timer and sends on a thread of the caller's.
