@@ -250,8 +250,7 @@ TEST_P(BackwardTest, AWorkerCallsItselfWithinAContext) {
   EXPECT_EQ(ReadFloats(Gradient(context, b)), std::vector<float>({2, 3}));
 }
 
-// test_backward_no_grad_on_tensor: `.grad` is not ours to touch. libtorch's operator for it is aten::grad's absence: a
-// second context that sees none of the first one's gradients shows the same from outside.
+// That `.grad` of tensors is never touched is tested with libtorch itself (hooks_test.cc).
 TEST_P(BackwardTest, GradientsBelongToTheirContextAlone) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3}));

@@ -3,7 +3,7 @@
 //
 //   peer_main <transport> <worker's name> [key=value]...
 //
-// Each key=value is a setting. What fails is written to standard error.
+// Each key=value is a setting; an empty name leaves it to the rendezvous. What fails is written to standard error.
 #include <unistd.h>
 
 #include <cstdio>
@@ -27,7 +27,7 @@ int Main(int argc, char** argv) {
   {
     const Config config = NewConfig();
     Set(config, "transport.name", argv[1]);
-    Set(config, "worker.name", argv[2]);
+    if (argv[2][0] != '\0') Set(config, "worker.name", argv[2]);
     for (int i = 3; i < argc; ++i) {
       const std::string setting = argv[i];
       const size_t equals = setting.find('=');
