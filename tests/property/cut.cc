@@ -60,7 +60,7 @@ class UnderWay : public Pending {
       : step_(step), clock_(clock), future_(std::move(future)) {}
 
   std::vector<Tensor> Wait() override {
-    const Future::Outcome& outcome = Await(clock_, *future_, StrCat("the call of step ", step_.number));
+    const Future::Outcome outcome = Await(clock_, *future_, StrCat("the call of step ", step_.number));
     if (!outcome.ok()) throw std::runtime_error(StrCat("step ", step_.number, ": ", outcome.status().ToString()));
     return TensorsOf(step_, *outcome);
   }
@@ -176,7 +176,7 @@ void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& 
   Worker& worker = run.group.worker(program.functions[0].worker);
   auto future = worker.StartBackward(run.context, std::move(backward), 0);
   Check(future.ok() ? OkStatus() : future.status());
-  const Future::Outcome& ended = Await(worker.clock(), **future, StrCat("pass ", pass));
+  const Future::Outcome ended = Await(worker.clock(), **future, StrCat("pass ", pass));
   Check(ended.ok() ? OkStatus() : ended.status());
 }
 

@@ -77,7 +77,7 @@ Group::~Group() {
   for (auto& worker : workers_) worker->WaitUntilEnded();
 }
 
-const Future::Outcome& Await(Clock& clock, Future& future, const std::string& what) {
+Future::Outcome Await(Clock& clock, Future& future, const std::string& what) {
   struct State {
     std::mutex mutex;
     std::condition_variable wake;

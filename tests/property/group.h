@@ -77,7 +77,7 @@ struct Stuck : std::runtime_error {
 };
 
 // Waits for a future on a thread that holds this clock.
-const Future::Outcome& Await(Clock& clock, Future& future, const std::string& what);
+Future::Outcome Await(Clock& clock, Future& future, const std::string& what);
 
 // Looks until it is so.
 void AwaitCondition(const std::function<bool()>& condition, const std::string& what);
