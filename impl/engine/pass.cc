@@ -224,6 +224,8 @@ Status Pass::TakeGradients(SendState& state, variable_list gradients) {
   }
   state.received = true;
   ++received_;
+  // Marks come before gradients, so that this is final.
+  if (!retain_graph_ && state.all_live()) used_up_.push_back(send.message_id());
   try {
     variable_list inputs = RunPreHooks(send, {});
     send.SetGradients(std::move(gradients));
@@ -349,6 +351,8 @@ void Pass::SettleMarks() {
 
 void Pass::SettleRun() {
   if (run_.deficit != 0 || run_.parent == nullptr || graph_->HasHeldBack()) return;
+  // Before the answer: when the initiator has all of them, what was used up is gone everywhere.
+  context_->RemoveSendFunctions(std::exchange(used_up_, {}));
   std::exchange(run_.parent, nullptr)(Answer());
 }
 
@@ -364,13 +368,7 @@ void Pass::EndIfDone() {
   } else if (marks_.engaged() || run_.engaged() || received_ != live_sends_) {
     return;
   }
-  if (!retain_graph_) {
-    std::vector<int64_t> used;
-    for (const auto& [id, state] : sends_) {
-      if (state.received && state.all_live()) used.push_back(id);
-    }
-    context_->RemoveSendFunctions(used);
-  }
+  context_->RemoveSendFunctions(std::exchange(used_up_, {}));
   End(OkStatus());
 }
 

@@ -166,6 +166,7 @@ class Pass : public std::enable_shared_from_this<Pass> {
   std::unordered_map<int64_t, SendState> sends_;  // by message id: those that were there when the pass came here
   size_t live_sends_ = 0;
   size_t received_ = 0;
+  std::vector<int64_t> used_up_;  // without retain_graph: what has received its gradients and is still in the context
   size_t unmarked_tensors_ = 0;
   bool marking_finished_ = false;
   Wave marks_;
