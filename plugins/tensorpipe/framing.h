@@ -1,15 +1,17 @@
 // How a frame of the host becomes a message of TensorPipe, and back. The header travels in the message's metadata
-// behind a prefix that tells where each segment is:
+// behind a prefix that tells where each segment is, and with the smallest segments behind it:
 //
 //   byte 0      kFormat
-//   bytes 1-4   number of segments, little endian
+//   bytes 1-4   number of segments
 //   then        two bits per segment, first segment in the lowest bits: how it travels (Carriage); unused bits are 0
+//   then        for each inline segment its length in four bytes
 //   then        the header
+//   then        the bytes of the inline segments
 //
-// A welcome is byte 0 alone, with kWelcome in it.
+// Numbers are little endian. A welcome is byte 0 alone, with kWelcome in it.
 //
-// Payloads go over the connection that carries the metadata; tensors go over a channel, which pays for its extra
-// messages only when there is much to carry.
+// Payloads go over the connection that carries the metadata, each in a write of its own; tensors go over a channel,
+// with messages of its own. Each step is worth its price from a certain size on.
 #pragma once
 
 #include <tensorpipe/core/message.h>
@@ -25,10 +27,13 @@ namespace gradferry::tp {
 // The shm transport needs the metadata whole in its ring of 2 MiB; the rest is for the descriptions of the segments.
 constexpr uint64_t kMaxHeader = 1024 * 1024;
 constexpr uint32_t kMaxSegments = 16 * 1024;
-// A channel costs two messages on connections of its own and a hop to another thread. Reading a smaller segment from
-// the socket at once is quicker than that; beyond, the copies that a channel saves outweigh it.
-constexpr uint64_t kTensorFrom = 64 * 1024;
-
+// A payload costs a write of its own here, and two reads and their turns of the loop there. Up to here copying the
+// bytes along with the header takes less of the processors (half for 1 KiB, nine tenths for 64 KiB).
+constexpr uint64_t kPayloadFrom = 64 * 1024;
+constexpr uint64_t kMaxInline = 64 * 1024;  // of all segments of a frame together
+// The cma channel saves a copy, and costs two messages more and a hop to another thread each way. Up to here that is
+// too much; from about 512 KiB on it pays.
+constexpr uint64_t kTensorFrom = 256 * 1024;
 // TensorPipe's shm transport writes a length in 32 bits, and the reader aborts its process when it is not what it was
 // told.
 constexpr uint64_t kMaxSegmentOverShm = 0xFFFFFFFFu;
@@ -41,18 +46,23 @@ Status ToMessage(const gf_transport_frame& frame, uint64_t max_segment, ::tensor
 ::tensorpipe::Message WelcomeMessage();
 bool IsWelcome(const ::tensorpipe::Descriptor& descriptor);
 
+// How a segment travels.
+enum class Carriage : uint8_t { kEmpty = 0, kPayload = 1, kTensor = 2, kInline = 3 };
+
 // A frame that arrives: views into the descriptor.
 struct Announcement {
   std::string_view header;
+  std::string_view inline_bytes;
   std::vector<gf_transport_segment> segments;  // lengths; data is null
-  std::vector<bool> is_tensor;                 // how those of non-zero length travel
+  std::vector<Carriage> carriages;             // of each
 };
 
 // Checks the descriptor against its prefix. Whatever the peer sent, the message can be read safely when this is OK;
 // else GF_DATA_LOSS.
 Status FromDescriptor(const ::tensorpipe::Descriptor& descriptor, Announcement* out);
 
-// Where TensorPipe shall put the announced segments: their data pointers are set now. GF_INTERNAL when one is missing.
+// Copies the inline segments to where the host wants them and tells TensorPipe where to put the others: the segments'
+// data pointers are set now. GF_INTERNAL when one is missing.
 Status ToAllocation(const Announcement& announcement, const std::vector<gf_transport_segment>& filled,
                     ::tensorpipe::Allocation* out);
 

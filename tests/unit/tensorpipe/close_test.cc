@@ -71,7 +71,7 @@ TEST(Close, WithinEachKindOfEvent) {
   {
     Pair pair;
     pair.server.Set(pair.in->on_frame, [&](Peer& peer) { pair.server.Close(&peer); });
-    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 10000, i)}});
     ASSERT_TRUE(pair.server.WaitClosed(pair.in));
     ASSERT_TRUE(pair.client.WaitClosed(pair.out));
     EXPECT_EQ(pair.in->closed_code, GF_OK);
@@ -82,7 +82,7 @@ TEST(Close, WithinEachKindOfEvent) {
       pair.server.Close(&peer);
       return GF_OK;
     });
-    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 10000, i)}});
     ASSERT_TRUE(pair.server.WaitClosed(pair.in));
     EXPECT_EQ(pair.in->closed_code, GF_OK);
     EXPECT_EQ(pair.in->frame_codes.size(), 1u);
@@ -90,7 +90,7 @@ TEST(Close, WithinEachKindOfEvent) {
   {
     Pair pair;
     pair.client.Set(pair.out->on_sent, [&](Peer& peer) { pair.client.Close(&peer); });
-    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 3000, i)}});
+    for (int i = 0; i < 50; ++i) pair.client.Send(pair.out, {"x", {Bytes(i * 10000, i)}});
     ASSERT_TRUE(pair.client.WaitClosed(pair.out));
     EXPECT_EQ(pair.out->closed_code, GF_OK);
   }
@@ -113,7 +113,7 @@ TEST(Close, FromManyThreadsWhileOthersSend) {
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&, i] {
         for (int j = 0; j < 50; ++j) {
-          pair.client.Send(pair.out, {"x", {Bytes(j % 3 == 0 ? 70000 : 5, j)}});
+          pair.client.Send(pair.out, {"x", {Bytes(j % 3 == 0 ? 300000 : 5, j)}});
           if (j == 25 && i % 2 == 0) pair.client.Close(pair.out);
         }
       });
@@ -128,8 +128,8 @@ TEST(Shutdown, EndsEverythingInTheMiddleOfTraffic) {
   for (int round = 0; round < 5; ++round) {
     Pair pair;
     for (int i = 0; i < 200; ++i) {
-      pair.client.Send(pair.out, {"x", {Bytes(i % 9 == 0 ? 100000 : 30, i)}});
-      pair.server.Send(pair.in, {"y", {Bytes(i % 9 == 0 ? 100000 : 30, i)}});
+      pair.client.Send(pair.out, {"x", {Bytes(i % 9 == 0 ? 300000 : 30, i)}});
+      pair.server.Send(pair.in, {"y", {Bytes(i % 9 == 0 ? 300000 : 30, i)}});
     }
     if (round % 2 == 0) {
       ASSERT_TRUE(pair.server.WaitFrames(pair.in, 1));

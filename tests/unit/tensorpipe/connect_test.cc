@@ -12,7 +12,7 @@ namespace {
 TEST(Connect, FailsAllSendsAndClosesWhenNobodyListens) {
   Host host;
   Peer* peer = host.Connect(NobodysAddress());
-  for (int i = 0; i < 3; ++i) host.Send(peer, {"x", {Bytes(10, 1), Bytes(100000, 2)}});
+  for (int i = 0; i < 3; ++i) host.Send(peer, {"x", {Bytes(10, 1), Bytes(500000, 2)}});
   ASSERT_TRUE(host.WaitClosed(peer));
   EXPECT_EQ(peer->closed_code, GF_UNAVAILABLE) << peer->closed_text;
   EXPECT_NE(peer->closed_text.find("127.0.0.1"), std::string::npos) << peer->closed_text;
@@ -47,7 +47,7 @@ TEST(Connect, TakesAnAddressWithoutChannels) {
   Host server, client;
   ASSERT_EQ(server.Listen().code, GF_OK);
   Peer* peer = client.Connect(server.address().substr(0, server.address().find('#')));
-  EXPECT_EQ(client.Send(peer, {"x", {Bytes(200000, 1)}}).code, GF_OK);
+  EXPECT_EQ(client.Send(peer, {"x", {Bytes(400000, 1)}}).code, GF_OK);
   EXPECT_TRUE(server.WaitFrames(server.Accepted(), 1));
 }
 

@@ -16,17 +16,22 @@ class Channels : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Channels, CarrySegmentsOfAllSizes) {
   Pair pair(GetParam());
-  constexpr size_t kLimit = 64 * 1024;  // where a payload becomes a tensor
+  // Around the sizes from which segments travel otherwise.
+  constexpr size_t kPayload = 64 * 1024, kTensor = 256 * 1024;
   const std::vector<std::vector<size_t>> shapes = {{},
                                                    {0},
                                                    {0, 0, 0},
                                                    {1},
-                                                   {kLimit - 1},
-                                                   {kLimit},
-                                                   {kLimit + 1},
+                                                   {kPayload - 1},
+                                                   {kPayload},
+                                                   {kPayload + 1},
+                                                   {kTensor - 1},
+                                                   {kTensor},
+                                                   {kTensor + 1},
                                                    {3 << 20},
-                                                   {0, 5, 0, kLimit, 7, 0, kLimit * 3, 0},
-                                                   {kLimit, kLimit, 9, 9, kLimit}};
+                                                   {0, 5, 0, kPayload, 7, 0, kTensor * 3, 0},
+                                                   {kTensor, kPayload, kTensor, 9, 9, kTensor},
+                                                   {kPayload / 2, kPayload / 2, kPayload / 2, 1}};
   std::vector<Frame> frames;
   for (size_t i = 0; i < shapes.size(); ++i) {
     Frame frame{"frame " + std::to_string(i), {}};
@@ -71,13 +76,13 @@ TEST(Frames, ArriveInOrder) {
   Pair pair;
   constexpr size_t kFrames = 3000;
   for (size_t i = 0; i < kFrames; ++i) {
-    // Every 50th takes a channel, so a slower way; the order must hold across the two.
-    const size_t length = i % 50 == 0 ? 70000 : i % 40;
+    // Some take slower ways; the order must hold across them.
+    const size_t length = i % 50 == 0 ? 300000 : i % 25 == 0 ? 70000 : i % 40;
     ASSERT_EQ(pair.client.Send(pair.out, {std::to_string(i), {Bytes(length, i)}}).code, GF_OK);
   }
   ASSERT_TRUE(pair.server.WaitFrames(pair.in, kFrames));
   for (size_t i = 0; i < kFrames; ++i) {
-    const size_t length = i % 50 == 0 ? 70000 : i % 40;
+    const size_t length = i % 50 == 0 ? 300000 : i % 25 == 0 ? 70000 : i % 40;
     ASSERT_EQ(pair.in->frames[i].header, std::to_string(i));
     ASSERT_EQ(pair.in->frames[i].segments[0], Bytes(length, i));
   }
@@ -91,7 +96,7 @@ TEST(Frames, OfSeveralThreadsKeepEachThreadsOrder) {
   constexpr int kThreads = 4, kFrames = 300;
   const auto send = [&](Host& host, Peer* peer, int thread) {
     for (int i = 0; i < kFrames; ++i) {
-      const Frame frame{std::to_string(thread) + " " + std::to_string(i), {Bytes(i % 7 == 0 ? 66000 : 20, i)}};
+      const Frame frame{std::to_string(thread) + " " + std::to_string(i), {Bytes(i % 7 == 0 ? 280000 : 20, i)}};
       EXPECT_EQ(host.Send(peer, frame).code, GF_OK);
     }
   };
@@ -108,7 +113,7 @@ TEST(Frames, OfSeveralThreadsKeepEachThreadsOrder) {
       int thread = 0, number = 0;
       ASSERT_EQ(std::sscanf(frame.header.c_str(), "%d %d", &thread, &number), 2);
       EXPECT_EQ(next[thread]++, number);
-      EXPECT_EQ(frame.segments[0], Bytes(number % 7 == 0 ? 66000 : 20, number));
+      EXPECT_EQ(frame.segments[0], Bytes(number % 7 == 0 ? 280000 : 20, number));
     }
   };
   check(pair.server, pair.in);
@@ -174,7 +179,7 @@ TEST(Frames, MayBeAnsweredWithinTheEvent) {
   constexpr size_t kRounds = 500;
   client.Set(out->on_frame, [&](Peer& peer) {
     if (peer.frames.size() < kRounds) {
-      client.Send(&peer, {"ping", {Bytes(peer.frames.size() % 5 == 0 ? 70000 : 10, peer.frames.size())}});
+      client.Send(&peer, {"ping", {Bytes(peer.frames.size() % 5 == 0 ? 270000 : 10, peer.frames.size())}});
     }
   });
   EXPECT_EQ(client.Send(out, {"ping", {}}).code, GF_OK);

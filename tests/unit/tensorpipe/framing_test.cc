@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <list>
 #include <random>
 #include <string>
 #include <vector>
@@ -62,20 +63,30 @@ struct Sample {
   Status status;
 };
 
-TEST(Framing, SendsSmallSegmentsAsPayloadsLargeOnesAsTensorsAndEmptyOnesNot) {
-  const Sample sample({0, 1, kTensorFrom, kTensorFrom - 1, 0, 3 * kTensorFrom});
+TEST(Framing, ChoosesHowASegmentTravelsByItsSize) {
+  const Sample sample({0, 1, kPayloadFrom, kTensorFrom, kPayloadFrom - 1, 0, kTensorFrom - 1, 3 * kTensorFrom});
   ASSERT_TRUE(sample.status.ok()) << sample.status.text;
   ASSERT_EQ(sample.message.payloads.size(), 2u);
-  EXPECT_EQ(sample.message.payloads[0].data, sample.segments[1].data);
+  EXPECT_EQ(sample.message.payloads[0].data, sample.segments[2].data);
   EXPECT_EQ(sample.message.payloads[1].length, kTensorFrom - 1);
   ASSERT_EQ(sample.message.tensors.size(), 2u);
   EXPECT_EQ(sample.message.tensors[1].length, 3 * kTensorFrom);
   EXPECT_TRUE(*sample.message.tensors[0].targetDevice == Cpu());
+  EXPECT_EQ(sample.message.metadata.size(), 5 + 2 + 2 * 4 + sample.header.size() + 1 + kPayloadFrom - 1);
 }
 
-TEST(Framing, GivesBackHeaderAndLengthsInOrder) {
-  const std::vector<uint64_t> lengths = {5, 0, kTensorFrom, 7, 0, 0, kTensorFrom * 2, 1, 9};
-  const Sample sample(lengths);
+TEST(Framing, BoundsWhatTravelsInTheMetadata) {
+  const Sample sample({kMaxInline / 2, kMaxInline / 2, 1, 0, 7});
+  EXPECT_EQ(sample.message.payloads.size(), 2u);
+}
+
+TEST(Framing, GivesBackHeaderAndSegmentsInOrder) {
+  const std::vector<uint64_t> lengths = {5, 0, kTensorFrom,     7, kPayloadFrom,
+                                         0, 0, kTensorFrom * 2, 1, kPayloadFrom + 3};
+  Sample sample(lengths);
+  sample.memory.replace(0, 5, "first");
+  sample.memory.replace(5 + kTensorFrom, 7, "seventh");
+  ASSERT_TRUE(ToMessage(sample.frame, kAnySegment, &sample.message).ok());
   const pipe::Descriptor descriptor = DescriptorOf(sample.message);
   Announcement announcement;
   const Status status = FromDescriptor(descriptor, &announcement);
@@ -86,16 +97,26 @@ TEST(Framing, GivesBackHeaderAndLengthsInOrder) {
     EXPECT_EQ(announcement.segments[i].length, lengths[i]);
     EXPECT_EQ(announcement.segments[i].data, nullptr);
   }
-  // The memory of the host goes where each segment travels.
+  // What is inline is copied to the host's memory, and that of the others goes where each travels.
+  std::string memory(sample.memory.size(), '?');
   std::vector<gf_transport_segment> filled = sample.segments;
+  for (gf_transport_segment& segment : filled) {
+    if (segment.length == 0) continue;
+    segment.data = memory.data() + (static_cast<char*>(segment.data) - sample.memory.data());
+  }
   pipe::Allocation allocation;
   ASSERT_TRUE(ToAllocation(announcement, filled, &allocation).ok());
-  ASSERT_EQ(allocation.payloads.size(), 4u);
-  EXPECT_EQ(allocation.payloads[1].data, sample.segments[3].data);
+  EXPECT_EQ(memory.substr(0, 6), "first?");
+  EXPECT_EQ(memory.substr(5 + kTensorFrom, 8), "seventh?");
+  ASSERT_EQ(allocation.payloads.size(), 2u);
+  EXPECT_EQ(allocation.payloads[1].data, filled[9].data);
   ASSERT_EQ(allocation.tensors.size(), 2u);
-  EXPECT_EQ(allocation.tensors[1].buffer.unwrap<pipe::CpuBuffer>().ptr, sample.segments[6].data);
-  filled[8].data = nullptr;
-  EXPECT_EQ(ToAllocation(announcement, filled, &allocation).code, GF_INTERNAL);
+  EXPECT_EQ(allocation.tensors[1].buffer.unwrap<pipe::CpuBuffer>().ptr, filled[7].data);
+  for (size_t i : {0, 4, 7}) {
+    std::vector<gf_transport_segment> forgotten = filled;
+    forgotten[i].data = nullptr;
+    EXPECT_EQ(ToAllocation(announcement, forgotten, &allocation).code, GF_INTERNAL);
+  }
 }
 
 TEST(Framing, TellsAWelcomeFromAFrame) {
@@ -124,13 +145,15 @@ TEST(Framing, RefusesFramesBeyondItsLimits) {
   EXPECT_EQ(ToMessage(sample.frame, kAnySegment, &sample.message).code, GF_INVALID_ARGUMENT);
 }
 
-// A descriptor that is right, with one thing made wrong.
+// A descriptor that is right, with one thing made wrong. Its metadata: 1, 3 0 0 0, carriages 0b11'10'01, length 4 0 0
+// 0, the header, four bytes.
 template <class Change>
 Status Changed(Change change) {
-  const Sample sample({5, kTensorFrom, 0});
+  const Sample sample({kPayloadFrom, kTensorFrom, 4});
   pipe::Descriptor descriptor = DescriptorOf(sample.message);
   Announcement announcement;
   EXPECT_TRUE(FromDescriptor(descriptor, &announcement).ok());
+  EXPECT_EQ(descriptor.metadata[5], 0x39);
   change(descriptor);
   return FromDescriptor(descriptor, &announcement);
 }
@@ -140,12 +163,20 @@ TEST(Framing, RefusesDescriptorsThatContradictThemselves) {
   const std::vector<std::function<void(D&)>> lies = {
       [](D& d) { d.metadata.clear(); },
       [](D& d) { d.metadata.resize(4); },
-      [](D& d) { d.metadata.resize(6); },                        // no header
-      [](D& d) { d.metadata[0] = 2; },                           // another format
-      [](D& d) { d.metadata[1] = 1; },                           // the tensor is behind the last segment
-      [](D& d) { d.metadata[4] = '\x7F'; },                      // two thousand million segments
-      [](D& d) { d.metadata[5] = static_cast<char>(0x3F); },     // unknown carriages
-      [](D& d) { d.metadata[5] = static_cast<char>(0x49); },     // bits behind the last segment
+      [](D& d) { d.metadata.resize(5); },
+      [](D& d) { d.metadata.resize(9); },       // within the inline length
+      [](D& d) { d.metadata.resize(10 + 4); },  // no header
+      [](D& d) { d.metadata[0] = 2; },          // another format
+      [](D& d) { d.metadata[1] = 2; },          // a segment less: bits too many
+      [](D& d) { d.metadata[1] = 1; },
+      [](D& d) { d.metadata[4] = '\x7F'; },  // two thousand million segments
+      [](D& d) { d.metadata[5] = 0x15; },    // payloads only
+      [](D& d) { d.metadata[5] = 0x2A; },    // tensors only
+      [](D& d) { d.metadata[5] = 0x3F; },    // inline only
+      [](D& d) { d.metadata[5] = 0x79; },    // bits behind the last segment
+      [](D& d) { d.metadata[6] = 0; },       // an empty inline segment
+      [](D& d) { d.metadata[6] = 100; },     // inline bytes that are not there
+      [](D& d) { d.metadata[9] = '\xFF'; },
       [](D& d) { d.metadata += std::string(kMaxHeader, 'x'); },  // too long a header
       [](D& d) { d.payloads.clear(); },
       [](D& d) { d.payloads.emplace_back(); },
@@ -167,21 +198,38 @@ TEST(Framing, RefusesDescriptorsThatContradictThemselves) {
 
 TEST(Framing, NeverReadsBeyondRandomBytes) {
   std::mt19937 random(7);
-  for (int i = 0; i < 20000; ++i) {
+  int good = 0;
+  for (int i = 0; i < 200000; ++i) {
     pipe::Descriptor descriptor;
     descriptor.metadata.resize(random() % 40);
     for (char& byte : descriptor.metadata) byte = static_cast<char>(random());
     if (!descriptor.metadata.empty()) descriptor.metadata[0] = 1;
-    if (descriptor.metadata.size() > 4) std::fill_n(descriptor.metadata.begin() + 2, 3, '\0');
+    if (descriptor.metadata.size() > 4) {
+      descriptor.metadata[1] = static_cast<char>(random() % 5);
+      std::fill_n(descriptor.metadata.begin() + 2, 3, '\0');
+    }
+    for (size_t j = 6; j < descriptor.metadata.size(); ++j) {
+      if (random() % 2 == 0) descriptor.metadata[j] = static_cast<char>(random() % 4);
+    }
     for (unsigned j = 0; j < random() % 4; ++j) {
       descriptor.payloads.emplace_back();
       descriptor.payloads.back().length = random() % 3;
     }
     Announcement announcement;
     if (!FromDescriptor(descriptor, &announcement).ok()) continue;
-    EXPECT_LE(announcement.header.size(), descriptor.metadata.size());
-    EXPECT_GE(announcement.segments.size(), descriptor.payloads.size());
+    ++good;
+    EXPECT_LT(announcement.header.size() + announcement.inline_bytes.size(), descriptor.metadata.size());
+    std::list<std::string> memory;
+    std::vector<gf_transport_segment> filled;
+    for (const gf_transport_segment& segment : announcement.segments) {
+      memory.emplace_back(segment.length, '\0');
+      filled.push_back({memory.back().data(), segment.length});
+    }
+    pipe::Allocation allocation;
+    EXPECT_TRUE(ToAllocation(announcement, filled, &allocation).ok());
+    EXPECT_EQ(allocation.payloads.size(), descriptor.payloads.size());
   }
+  EXPECT_GT(good, 100);
 }
 
 }  // namespace

@@ -27,12 +27,12 @@ TEST(Healing, ReopensTheListenerAtItsAddress) {
     EXPECT_EQ(pair.server.Stats()["listener_restarts"], round);
     ASSERT_TRUE(pair.server.WaitLog("again", round));
     Peer* peer = pair.client.Connect(address);
-    EXPECT_EQ(pair.client.Send(peer, {"after", {Bytes(100000, 1)}}).code, GF_OK);
+    EXPECT_EQ(pair.client.Send(peer, {"after", {Bytes(300000, 1)}}).code, GF_OK);
     EXPECT_TRUE(pair.server.WaitFrames(pair.server.Accepted(round), 1));
     EXPECT_EQ(pair.server.address(), address);
   }
   // The connection that stood all the while still does.
-  EXPECT_EQ(pair.client.Send(pair.out, {"still", {Bytes(100000, 2)}}).code, GF_OK);
+  EXPECT_EQ(pair.client.Send(pair.out, {"still", {Bytes(300000, 2)}}).code, GF_OK);
   EXPECT_TRUE(pair.server.WaitFrames(pair.in, 2));
 }
 
