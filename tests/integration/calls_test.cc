@@ -105,7 +105,7 @@ TEST_P(CallsTest, AHandlerThatNeverAnswersMeetsTheDeadline) {
   EXPECT_THAT(error.message, AllOf(HasSubstr("never"), HasSubstr("callee")));
   EXPECT_EQ(error.operation, "never");
   EXPECT_EQ(error.peer, "callee");
-  EXPECT_GE(error.elapsed_ns, 50 * kMillisecond);
+  EXPECT_GE(error.elapsed_ns, 45 * kMillisecond) << "from when it was sent, which is a little later than the call";
   EXPECT_LT(error.elapsed_ns, kPatience);
   EXPECT_NE(error.retry, GF_RETRY_NEVER);
   const Entry entry = Next(queue);
@@ -262,15 +262,15 @@ TEST_P(CallsTest, NestedCallsBackAndForthNeedNoMoreThreadsThanOne) {
 TEST_P(CallsTest, ManyThreadsCallAtOnce) {
   Group group(transport(), {"caller", "callee"});
   HandleDirect(group[1], "echo", [](Request request) { Reply(request, Arguments(request)); });
-  std::vector<std::thread> threads;
+  Threads threads;
   for (int thread = 0; thread < 8; ++thread) {
-    threads.emplace_back([&, thread] {
+    threads.Start([&, thread] {
       for (int i = 0; i < 50; ++i) {
         EXPECT_EQ(IntAt(CallWorker(group[0], "callee", "echo", ListOf(1000 * thread + i)), 0), 1000 * thread + i);
       }
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.Join();
 }
 
 // 1 KiB of a large storage with gaps: its elements arrive, and only they travel.

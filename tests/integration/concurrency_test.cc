@@ -1,7 +1,7 @@
 // Many passes at once, and many one after the other.
 #include <gtest/gtest.h>
 
-#include <thread>
+#include <set>
 
 #include "tests/integration/modes.h"
 
@@ -28,24 +28,25 @@ void Train(gf_worker* from, const std::string& to, uint32_t seed) {
 // test_async_dist_autograd
 TEST_P(ConcurrencyTest, SixtyThreadsOfThreeWorkersUseOne) {
   Group group(transport(), {"worker0", "worker1", "worker2", "worker3"});
-  std::vector<std::thread> threads;
+  Threads threads;
   for (size_t worker = 1; worker < group.size(); ++worker) {
     for (uint32_t i = 0; i < 20; ++i) {
-      threads.emplace_back([&group, worker, i] { Train(group[worker], "worker0", static_cast<uint32_t>(100 * worker + i)); });
+      threads.Start([&group, worker, i] { Train(group[worker], "worker0", static_cast<uint32_t>(100 * worker + i)); });
     }
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.Join();
   EXPECT_TRUE(Eventually([&] { return Info(group[0])["contexts"] == 0; }));
 }
 
 // The same with one thread of the library on each worker: no thread may wait for a remote answer.
 TEST_P(ConcurrencyTest, OneThreadOfEachWorkerIsEnough) {
   Group group(transport(), {"worker0", "worker1", "worker2"}, {{"worker.threads", "1"}});
-  for (size_t i = 0; i < group.size(); ++i) RegisterHandlers(group.server(i));
-  std::vector<std::thread> threads;
+  // Threads of the handlers' own, which block: each of 12 chains needs one on each worker.
+  for (size_t i = 0; i < group.size(); ++i) RegisterHandlers(group.server(i, 12));
+  Threads threads;
   for (size_t worker = 0; worker < group.size(); ++worker) {
     for (uint32_t i = 0; i < 4; ++i) {
-      threads.emplace_back([&group, worker, i] {
+      threads.Start([&group, worker, i] {
         Train(group[worker], group.name((worker + 1) % 3), static_cast<uint32_t>(100 * worker + i));
         const Tensor a = WithGrad(Random({3}, i));
         const Context context = NewContext(group[worker]);
@@ -58,7 +59,7 @@ TEST_P(ConcurrencyTest, OneThreadOfEachWorkerIsEnough) {
       });
     }
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.Join();
 }
 
 // test_multiple_backward
@@ -117,9 +118,10 @@ TEST_P(ConcurrencyTest, ReleasingAContextEndsItsPasses) {
     Tensor value = a;
     for (int i = 0; i < 20; ++i) value = run("aten::matmul", value, a);
     const Future pass = StartBackward(context, {Sum(value)});
-    std::thread releasing([&] { Release(context); });
+    Threads releasing;
+    releasing.Start([&] { Release(context); });
     const Error error = ErrorOf([&] { Await(pass); });
-    releasing.join();
+    releasing.Join();
     EXPECT_TRUE(error.code == GF_OK || error.code == GF_PASS_ABORTED) << error.description;
     for (size_t i = 0; i < group.size(); ++i) {
       EXPECT_TRUE(Eventually([&] { return Info(group[i])["passes"] == 0 && Info(group[i])["contexts"] == 0; })) << i;

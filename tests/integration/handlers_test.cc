@@ -137,15 +137,15 @@ TEST_P(HandlersTest, OfManyThreadsThatAnswerOneWins) {
   const Future call = StartCall(group[0], "callee", "race", NewList());
   const Request request = kept.Take();
   std::atomic<int> won{-1}, winners{0};
-  std::vector<std::thread> threads;
+  Threads threads;
   for (int i = 0; i < 8; ++i) {
-    threads.emplace_back([&, i] {
+    threads.Start([&, i] {
       if (ErrorOf([&] { Reply(request, ListOf(i)); }).code != GF_OK) return;
       won = i;
       ++winners;
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.Join();
   EXPECT_EQ(winners, 1);
   EXPECT_EQ(IntAt(Await(call), 0), won);
 }

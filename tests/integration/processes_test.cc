@@ -55,9 +55,9 @@ TEST_F(ProcessesTest, GradientsAreThoseOfOneProcess) {
 // test_async_dist_autograd, with the worker that is hammered in another process.
 TEST_F(ProcessesTest, ManyThreadsUseOneProcess) {
   Fleet fleet(2);
-  std::vector<std::thread> threads;
+  Threads threads;
   for (uint32_t i = 0; i < 20; ++i) {
-    threads.emplace_back([&fleet, i] {
+    threads.Start([&fleet, i] {
       for (uint32_t round = 0; round < 3; ++round) {
         const Tensor a = WithGrad(Random({3, 3}, i)), b = WithGrad(Random({3, 3}, 100 + round));
         const Context context = NewContext(fleet.worker());
@@ -67,7 +67,7 @@ TEST_F(ProcessesTest, ManyThreadsUseOneProcess) {
       }
     });
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.Join();
   EXPECT_TRUE(Eventually([&] { return fleet.ContextsAt(1) == 0; }));
 }
 

@@ -2,7 +2,8 @@
 #include "tests/support/c_abi/live.h"
 
 #include <chrono>
-#include <thread>
+#include <exception>
+#include <utility>
 
 namespace gf {
 
@@ -39,6 +40,21 @@ std::map<std::string, int64_t> LiveObjects() {
   std::map<std::string, int64_t> counts;
   for (const auto& [name, kind] : kKinds) counts[name] = gf_live_objects(kind);
   return counts;
+}
+
+void Threads::Start(std::function<void()> body) {
+  threads_.emplace_back([body = std::move(body)] {
+    try {
+      body();
+    } catch (const std::exception& exception) {
+      ADD_FAILURE() << "in a thread: " << exception.what();
+    }
+  });
+}
+
+void Threads::Join() {
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 std::string LeftBehind(const std::map<std::string, int64_t>& before, int64_t timeout) {

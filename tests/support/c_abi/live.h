@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/support/c_abi/gf.h"
 
@@ -18,6 +20,19 @@ bool Eventually(const std::function<bool()>& condition, int64_t timeout = kPatie
 std::map<std::string, int64_t> LiveObjects();
 // "calls: 1 instead of 0, ..." once they differ from `before` for good; "" when they are back.
 std::string LeftBehind(const std::map<std::string, int64_t>& before, int64_t timeout = kPatience);
+
+// Threads that are joined at the end; what one throws fails the test.
+class Threads {
+ public:
+  Threads() = default;
+  Threads(const Threads&) = delete;
+  ~Threads() { Join(); }
+  void Start(std::function<void()> body);
+  void Join();
+
+ private:
+  std::vector<std::thread> threads_;
+};
 
 // Every test ends with as many live objects of every kind as it began with. What ends in the background gets time.
 class LiveTest : public ::testing::Test {
