@@ -43,7 +43,8 @@ void Acceptor::Close() {
   if (listener != nullptr) listener->close();
 }
 
-// Opens a listener and begins to accept. Sets address_ to where it really is.
+// Opens a listener and begins to accept. Sets address_ to where it really is. Waits for TensorPipe's thread, though not
+// for the network.
 Status Acceptor::Listen(const Address& address) {
   ListenClaim claim;
   if (Status status = claim.Take(address); !status.ok()) return status;
@@ -58,8 +59,9 @@ Status Acceptor::Listen(const Address& address) {
   try {
     std::shared_ptr<pipe::Listener> listener = context_->listen(urls);
     Address actual;
-    if (Status status = ParseAddress(listener->url(address.scheme), AddressUse::kConnect, &actual); !status.ok()) {
-      return status;
+    if (!ParseAddress(listener->url(address.scheme), AddressUse::kConnect, &actual).ok()) {
+      // On TensorPipe's own thread it asks for the address before it has bound to it.
+      return {GF_FAILED_PRECONDITION, "cannot listen at " + address.text + " within an event"};
     }
     address_ = actual;
     Replace(listener);

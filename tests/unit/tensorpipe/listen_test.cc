@@ -113,6 +113,20 @@ TEST(Listen, OfManyAtOnceAtOnePortExactlyOneWins) {
   EXPECT_EQ(lost, 3);
 }
 
+TEST(Listen, WithinAnEventWorksOrSaysThatItDoesNot) {
+  Pair pair;
+  Result result;
+  pair.client.Set(pair.out->on_sent, [&](Peer&) { result = pair.client.Listen(); });
+  EXPECT_EQ(pair.client.Send(pair.out, {"x", {}}).code, GF_OK);
+  ASSERT_TRUE(pair.server.WaitFrames(pair.in, 1));
+  pair.client.Finish();
+  if (result.code == GF_OK) {
+    EXPECT_NE(Port(pair.client.address()), 0);
+  } else {
+    EXPECT_EQ(result.code, GF_FAILED_PRECONDITION) << result;
+  }
+}
+
 TEST(Listen, RefusesASecondTime) {
   Host host;
   ASSERT_EQ(host.Listen().code, GF_OK);
