@@ -1,6 +1,8 @@
 // See context.h.
 #include "impl/autograd/context.h"
 
+#include <ATen/ops/add.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -65,17 +67,66 @@ std::set<WorkerId> DistAutogradContext::KnownWorkers() const {
   return known_workers_;
 }
 
-void DistAutogradContext::AccumulateGradient(const at::Tensor& variable, at::Tensor gradient) {
+namespace {
+
+// Out of place, and sparse as long as both are.
+at::Tensor Sum(const at::Tensor& a, const at::Tensor& b) {
+  return a.is_sparse() && !b.is_sparse() ? at::add(b, a) : at::add(a, b);
+}
+
+}  // namespace
+
+void DistAutogradContext::AccumulateGradient(const PassId& turn, const at::Tensor& variable, at::Tensor gradient) {
   TorchScope scope(GradRecording::kOff);
   std::lock_guard lock(mutex_);
   if (released_) return;
+  if (turn != turn_) {  // turns come one after the other: the last one is settled
+    for (size_t index : std::exchange(added_, {})) {
+      gradients_[index].added = false;
+      gradients_[index].before.reset();
+    }
+    turn_ = turn;
+  }
   auto [it, inserted] = gradient_index_.try_emplace(variable.unsafeGetTensorImpl(), gradients_.size());
-  if (inserted) gradients_.push_back({variable, at::Tensor()});
-  at::Tensor& sum = gradients_[it->second].gradient;
+  if (inserted) gradients_.push_back({variable, {}, false, {}});
+  LeafGradient& leaf = gradients_[it->second];
+  at::Tensor& sum = leaf.gradient;
+  if (!leaf.added) {
+    leaf.added = true;
+    added_.push_back(it->second);
+    if (sum.defined()) {
+      leaf.before = std::move(sum);
+      sum = Sum(leaf.before, gradient);
+      return;
+    }
+  }
   // `gradient` here is the one reference when nobody else holds it.
   constexpr size_t kOurReferences = 1;
   torch::autograd::AccumulateGrad::accumulateGrad(variable, sum, gradient, kOurReferences,
                                                   [&sum](at::Tensor&& updated) { sum = std::move(updated); });
+}
+
+void DistAutogradContext::TakeBackGradients(const PassId& turn) {
+  std::vector<LeafGradient> dropped;  // freed after the lock
+  std::lock_guard lock(mutex_);
+  if (turn != turn_) return;
+  for (size_t index : std::exchange(added_, {})) {
+    LeafGradient& leaf = gradients_[index];
+    leaf.added = false;
+    leaf.gradient = std::move(leaf.before);
+    leaf.before.reset();
+  }
+  gradient_index_.clear();
+  std::vector<LeafGradient> kept;
+  for (LeafGradient& leaf : gradients_) {
+    if (leaf.gradient.defined()) {
+      gradient_index_[leaf.variable.unsafeGetTensorImpl()] = kept.size();
+      kept.push_back(std::move(leaf));
+    } else {
+      dropped.push_back(std::move(leaf));
+    }
+  }
+  gradients_ = std::move(kept);
 }
 
 at::Tensor DistAutogradContext::Gradient(const at::Tensor& variable) const {
@@ -88,7 +139,7 @@ std::vector<std::pair<at::Tensor, at::Tensor>> DistAutogradContext::Gradients() 
   std::lock_guard lock(mutex_);
   std::vector<std::pair<at::Tensor, at::Tensor>> all;
   all.reserve(gradients_.size());
-  for (const Gradients_& entry : gradients_) all.emplace_back(entry.variable, entry.gradient);
+  for (const LeafGradient& entry : gradients_) all.emplace_back(entry.variable, entry.gradient);
   return all;
 }
 
@@ -102,6 +153,7 @@ std::set<WorkerId> DistAutogradContext::Release() {
   recvs.swap(recvs_);
   gradients.swap(gradients_);
   gradient_index_.clear();
+  added_.clear();
   return std::exchange(known_workers_, {});
 }
 

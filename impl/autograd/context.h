@@ -38,9 +38,12 @@ class DistAutogradContext {
   void RemoveSendFunctions(const std::vector<int64_t>& message_ids);
   std::set<WorkerId> KnownWorkers() const;
 
-  // Adds to the gradient of a leaf, as AccumulateGrad adds to `.grad`: in place when there is one already, else
-  // `gradient` itself is taken when nobody else holds it.
-  void AccumulateGradient(const at::Tensor& variable, at::Tensor gradient);
+  // Adds to the gradient of a leaf, as AccumulateGrad adds to `.grad`; the first gradient is taken itself when nobody
+  // else holds it. What the gradient was before `turn` (the outermost pass) is kept until another turn comes, so that
+  // this one can be taken back; so the first addition of a turn is not in place.
+  void AccumulateGradient(const PassId& turn, const at::Tensor& variable, at::Tensor gradient);
+  // The gradients are again what they were before this turn added to them.
+  void TakeBackGradients(const PassId& turn);
   // Undefined when there is none.
   at::Tensor Gradient(const at::Tensor& variable) const;
   // In the order of their first accumulation.
@@ -54,9 +57,11 @@ class DistAutogradContext {
   nlohmann::json Describe() const;
 
  private:
-  struct Gradients_ {
+  struct LeafGradient {
     at::Tensor variable;
     at::Tensor gradient;
+    bool added = false;  // by turn_
+    at::Tensor before;   // added: the gradient without it; may be undefined
   };
 
   Status NotReleased() const;  // with mutex_ held
@@ -67,7 +72,9 @@ class DistAutogradContext {
   std::map<int64_t, NodeOf<SendRpcBackward>> sends_;
   std::map<std::pair<WorkerId, int64_t>, NodeOf<RecvRpcBackward>> recvs_;
   std::set<WorkerId> known_workers_;
-  std::vector<Gradients_> gradients_;
+  PassId turn_;  // whose additions can be taken back
+  std::vector<size_t> added_;  // indices into gradients_
+  std::vector<LeafGradient> gradients_;
   std::unordered_map<const c10::TensorImpl*, size_t> gradient_index_;
   Live<LiveKind::kAutogradContexts> live_;
 };

@@ -32,7 +32,7 @@ Pass::Pass(PassId id, bool retain_graph, std::shared_ptr<DistAutogradContext> co
     return OnRecvFunction(recv, std::move(gradients));
   };
   sinks.leaf = [this](const at::Tensor& variable, at::Tensor gradient) {
-    context_->AccumulateGradient(variable, std::move(gradient));
+    context_->AccumulateGradient(id_, variable, std::move(gradient));
   };
   graph_.emplace(retain_graph, std::move(sinks));
   for (auto& send : context_->SendFunctions()) {
@@ -386,7 +386,7 @@ void Pass::FailNow(const Status& status) {
   }
   for (WorkerId worker : contacted_) {
     if (worker == peers_->self()) continue;
-    peers_->Send(worker, AbortPass{context_->id(), id_, status}, nullptr);
+    peers_->Send(worker, AbortPass{0, context_->id(), id_, status}, nullptr);
   }
   End(status);
 }

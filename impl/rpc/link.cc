@@ -115,6 +115,9 @@ struct SetCallId {
   void operator()(Call& call) const { call.call_id = call_id; }
   void operator()(MarkSendFunctions& mark) const { mark.call_id = call_id; }
   void operator()(PropagateGradients& gradients) const { gradients.call_id = call_id; }
+  void operator()(MarkNeeded& needed) const { needed.call_id = call_id; }
+  void operator()(AbortPass& abort) const { abort.call_id = call_id; }
+  void operator()(RequestTurn& turn) const { turn.call_id = call_id; }
   void operator()(CleanupAutogradContext& cleanup) const { cleanup.call_id = call_id; }
   void operator()(RpcWithAutograd& rpc) const { std::visit(*this, rpc.wrapped); }
   template <class T>

@@ -25,6 +25,9 @@ enum class MessageKind : uint8_t {
   kAbortPass = 11,
   kCleanupAutogradContext = 12,
   kAck = 13,
+  kMarkNeeded = 14,
+  kRequestTurn = 15,
+  kEndTurn = 16,
 };
 
 // kKind and kName for messages; Visit for them and for the structs within them.
@@ -149,7 +152,23 @@ struct Fields<MarkSendFunctions> {
     codec.Number("call_id", m.call_id);
     codec.Number("context_id", m.context_id);
     codec.Struct("pass", m.pass);
+    codec.Struct("turn", m.turn);
     codec.Bool("retain_graph", m.retain_graph);
+    codec.Bool("chosen_inputs", m.chosen_inputs);
+    codec.Numbers("message_ids", m.message_ids);
+    codec.Numbers("outputs", m.outputs);
+  }
+};
+
+template <>
+struct Fields<MarkNeeded> {
+  static constexpr MessageKind kKind = MessageKind::kMarkNeeded;
+  static constexpr const char* kName = "MarkNeeded";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("call_id", m.call_id);
+    codec.Number("context_id", m.context_id);
+    codec.Struct("pass", m.pass);
     codec.Numbers("message_ids", m.message_ids);
     codec.Numbers("outputs", m.outputs);
   }
@@ -187,9 +206,33 @@ struct Fields<AbortPass> {
   static constexpr const char* kName = "AbortPass";
   template <class Codec, class M>
   static void Visit(Codec& codec, M& m) {
+    codec.Number("call_id", m.call_id);
     codec.Number("context_id", m.context_id);
     codec.Struct("pass", m.pass);
     codec.Outcome("status", m.status);
+  }
+};
+
+template <>
+struct Fields<RequestTurn> {
+  static constexpr MessageKind kKind = MessageKind::kRequestTurn;
+  static constexpr const char* kName = "RequestTurn";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("call_id", m.call_id);
+    codec.Number("context_id", m.context_id);
+    codec.Struct("pass", m.pass);
+  }
+};
+
+template <>
+struct Fields<EndTurn> {
+  static constexpr MessageKind kKind = MessageKind::kEndTurn;
+  static constexpr const char* kName = "EndTurn";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("context_id", m.context_id);
+    codec.Struct("pass", m.pass);
   }
 };
 

@@ -95,9 +95,21 @@ struct MarkSendFunctions {
   uint64_t call_id = 0;
   int64_t context_id = 0;
   PassId pass;
+  PassId turn;  // the outermost pass: this one, unless it is re-entrant
   bool retain_graph = false;
+  bool chosen_inputs = false;  // nothing runs before marking has ended, and only what MarkNeeded has named
   std::vector<int64_t> message_ids;
   std::vector<int64_t> outputs;  // as many: which of that message's tensors that require grad, in table order
+};
+
+// In a pass for chosen inputs: of the tensors that the receiver marked here, these lead to a chosen input. The way back
+// of a mark; acknowledged like one.
+struct MarkNeeded {
+  uint64_t call_id = 0;
+  int64_t context_id = 0;
+  PassId pass;
+  std::vector<int64_t> message_ids;
+  std::vector<int64_t> outputs;  // as in MarkSendFunctions
 };
 
 // Marking has ended everywhere: send functions of this pass that are not marked get no gradient.
@@ -117,11 +129,26 @@ struct PropagateGradients {
   std::vector<at::Tensor> gradients;
 };
 
-// The pass has failed somewhere; the receiver drops its part and tells those whom it sent something in it.
+// The pass has failed somewhere: the receiver drops its part, takes back the gradients that the pass has added, and tells
+// those whom it sent something in it. Acknowledged when they all have.
 struct AbortPass {
+  uint64_t call_id = 0;
+  int64_t context_id = 0;
+  PassId pass;  // the outermost one
+  Status status;
+};
+
+// To the worker that made the context: a pass wants to begin there. Acknowledged when it may, or with why it never will.
+struct RequestTurn {
+  uint64_t call_id = 0;
   int64_t context_id = 0;
   PassId pass;
-  Status status;
+};
+
+// That pass has ended everywhere, in whatever way; the next one may begin.
+struct EndTurn {
+  int64_t context_id = 0;
+  PassId pass;
 };
 
 // The context was released; the receiver releases it and passes that on.
@@ -130,7 +157,7 @@ struct CleanupAutogradContext {
   int64_t context_id = 0;
 };
 
-// The answer to MarkSendFunctions, PropagateGradients and CleanupAutogradContext.
+// The answer to every request that is not a call.
 struct Ack {
   uint64_t call_id = 0;
   Status status;
@@ -138,7 +165,8 @@ struct Ack {
 };
 
 using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, MarkSendFunctions,
-                             MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack>;
+                             MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack, MarkNeeded,
+                             RequestTurn, EndTurn>;
 
 // "Call", "MarkSendFunctions", ...
 const char* MessageName(const Message& message);

@@ -216,7 +216,7 @@ TEST(FrameTest, ErrorChainsLoseTheirMiddleNotTheirRootCause) {
 
 TEST(FrameTest, ErrorTextsAreCutAndMadeUtf8) {
   const Status status = Status(Code::kInternal, std::string(65535, 'a') + "\xC3\xBC").WithPeer("p\xFF");
-  const auto decoded = Decode(MustEncode(AbortPass{1, {2, 3}, status}));
+  const auto decoded = Decode(MustEncode(AbortPass{4, 1, {2, 3}, status}));
   ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
   const Status arrived = std::get<AbortPass>(decoded->message).status;
   EXPECT_EQ(arrived.message(), std::string(65535, 'a'));

@@ -98,8 +98,11 @@ std::string ShowOne(const RpcWithAutograd& m) {
                 std::visit([](const auto& wrapped) { return ShowOne(wrapped); }, m.wrapped));
 }
 std::string ShowOne(const MarkSendFunctions& m) {
-  return StrCat("MarkSendFunctions ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), ' ', m.retain_graph,
-                Text(m.message_ids), Text(m.outputs));
+  return StrCat("MarkSendFunctions ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.turn), ' ', m.retain_graph,
+                m.chosen_inputs, Text(m.message_ids), Text(m.outputs));
+}
+std::string ShowOne(const MarkNeeded& m) {
+  return StrCat("MarkNeeded ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.message_ids), Text(m.outputs));
 }
 std::string ShowOne(const MarkFinished& m) { return StrCat("MarkFinished ", m.context_id, ' ', Text(m.pass)); }
 std::string ShowOne(const PropagateGradients& m) {
@@ -109,8 +112,12 @@ std::string ShowOne(const PropagateGradients& m) {
   return text;
 }
 std::string ShowOne(const AbortPass& m) {
-  return StrCat("AbortPass ", m.context_id, ' ', Text(m.pass), Text(m.status));
+  return StrCat("AbortPass ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.status));
 }
+std::string ShowOne(const RequestTurn& m) {
+  return StrCat("RequestTurn ", m.call_id, ' ', m.context_id, ' ', Text(m.pass));
+}
+std::string ShowOne(const EndTurn& m) { return StrCat("EndTurn ", m.context_id, ' ', Text(m.pass)); }
 std::string ShowOne(const CleanupAutogradContext& m) {
   return StrCat("CleanupAutogradContext ", m.call_id, ' ', m.context_id);
 }
@@ -309,11 +316,14 @@ std::vector<Message> SampleMessages() {
   messages.emplace_back(Cancel{11});
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 5}, SampleCall({Value(scalar)})});
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 0}, Reply{12, OkStatus(), {Value(int64_t{1})}}});
-  messages.emplace_back(MarkSendFunctions{13, 14, {15, 16}, true, {17, -1, 18}, {0, 2, 1}});
+  messages.emplace_back(MarkSendFunctions{13, 14, {15, 16}, {29, 30}, true, true, {17, -1, 18}, {0, 2, 1}});
   messages.emplace_back(MarkFinished{19, {20, 21}});
   messages.emplace_back(SampleGradients({scalar, at::Tensor(), sparse, at::ones({3, 1}).expand({3, 2})}));
-  messages.emplace_back(AbortPass{22, {23, 24}, Status(Code::kDeadlineExceeded, "late")});
+  messages.emplace_back(AbortPass{31, 22, {23, 24}, Status(Code::kDeadlineExceeded, "late")});
   messages.emplace_back(CleanupAutogradContext{25, 26});
+  messages.emplace_back(MarkNeeded{32, 33, {34, 35}, {36, 37}, {0, 1}});
+  messages.emplace_back(RequestTurn{38, 39, {40, 41}});
+  messages.emplace_back(EndTurn{42, {43, 44}});
   messages.emplace_back(Ack{27, OkStatus(), {0, 1, 32767}});
   messages.emplace_back(Ack{28, Status(Code::kAborted, "no"), {}});
   return messages;
