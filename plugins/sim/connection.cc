@@ -57,6 +57,25 @@ bool KeepCopy(Frame& frame) {
   return true;
 }
 
+// The frame as its fate leaves it; missing: bytes of its segments that never come. False when there is no memory.
+bool Damage(const Frame& frame, Frame* damaged, uint64_t* missing) {
+  damaged->view = frame.view;
+  damaged->segments = frame.segments;
+  if (!KeepCopy(*damaged)) return false;
+  if (const auto bit = frame.fate.flip) damaged->copy[*bit / 8] ^= static_cast<char>(1 << (*bit % 8));
+  if (const auto keep = frame.fate.keep) {
+    if (*keep < frame.view.header_length) {
+      damaged->view.header_length = *keep;
+      damaged->segments.clear();
+    } else {
+      *missing = frame.view.header_length + SegmentBytes(frame) - *keep;
+    }
+  }
+  damaged->view.segments = damaged->segments.data();
+  damaged->view.segment_count = static_cast<uint32_t>(damaged->segments.size());
+  return true;
+}
+
 gf_transport_conn* Handle(Connection* connection) { return reinterpret_cast<gf_transport_conn*>(connection); }
 
 }  // namespace
@@ -66,26 +85,28 @@ Connection::Connection(Transport* transport, void* token, const LinkId& id)
       transport_(transport),
       token_(token),
       id_(id),
-      out_(std::make_shared<Pipe>(Link(transport->options(), id))) {}
+      out_(std::make_shared<Pipe>(&transport->SenderLocked(), id)) {}
 
 Connection::Connection(Transport* transport, const Connection& dialler)
     : network_(transport->network()),
       transport_(transport),
       id_(Reverse(dialler.id_)),
-      out_(std::make_shared<Pipe>(Link(transport->options(), id_))),
+      out_(std::make_shared<Pipe>(&transport->SenderLocked(), id_)),
       in_(dialler.out_) {}
 
 // ---- Calls ----
 
-EventLoop::Key Connection::PostLocked(std::function<void()> arrive) {
-  const uint64_t due = network_.loop().Now() + out_->link.Decide().delay_ns;
-  const EventLoop::Key key = network_.loop().Schedule(std::max(due, out_->last_due), std::move(arrive));
+EventLoop::Key Connection::PostLocked(const Fate& fate, std::function<void()> arrive) {
+  const uint64_t due = network_.loop().Now() + fate.delay_ns;
+  const EventLoop::Key key = network_.loop().Schedule(std::max(due, out_->last_due), stream(), std::move(arrive));
   out_->last_due = key.at;
   return key;
 }
 
 void Connection::DialLocked(uint64_t number) {
-  PostLocked([self = shared_from_this(), number] { self->ArriveAt(number); });
+  const Fate fate = out_->link.Decide(nullptr, network_.Age());
+  if (fate.lost) out_->half_open = true;
+  PostLocked(fate, [self = shared_from_this(), number] { self->ArriveAt(number); });
 }
 
 int32_t Connection::Send(const gf_transport_frame* frame, void* op, gf_transport_error* error) {
@@ -100,7 +121,9 @@ int32_t Connection::Send(const gf_transport_frame* frame, void* op, gf_transport
   std::lock_guard lock(network_.mutex());
   if (state_ == State::kClosing) return Fail(error, GF_CLOSED, "the connection is being closed");
   if (state_ == State::kClosed) return Fail(error, GF_PEER_LOST, "the connection has ended");
-  sent->due = PostLocked([self = shared_from_this(), sent] { self->Deliver(sent); });
+  const FrameView view{static_cast<const unsigned char*>(frame->header), frame->header_length, SegmentBytes(*sent)};
+  sent->fate = out_->link.Decide(&view, network_.Age());
+  sent->due = PostLocked(sent->fate, [self = shared_from_this(), sent] { self->Deliver(sent); });
   out_->under_way.push_back(sent);
   ++transport_->CountersLocked().frames_sent;
   transport_->CountersLocked().bytes_sent += sent->view.header_length + SegmentBytes(*sent);
@@ -116,7 +139,7 @@ void Connection::CloseLocked() {
   if (state_ != State::kOpen) return;
   state_ = State::kClosing;
   end_code_ = GF_OK;
-  network_.loop().Schedule(network_.loop().Now(), [self = shared_from_this()] { self->EndOurs(); });
+  network_.loop().Schedule(network_.loop().Now(), stream(), [self = shared_from_this()] { self->EndOurs(); });
 }
 
 // ---- Events: the beginning ----
@@ -126,7 +149,11 @@ void Connection::ArriveAt(uint64_t number) {
   Transport* listener;
   {
     std::lock_guard lock(network_.mutex());
+    if (out_->half_open) return;
+    network_.TraceLocked(stream(), 0, kTraceBegin);
     listener = network_.ListenerLocked(number);
+    if (listener != nullptr && listener->DeadLocked()) listener = nullptr;
+    if (state_ != State::kClosed && transport_->DeadLocked()) listener = nullptr;
     if (listener != nullptr) {
       accepted = std::make_shared<Connection>(listener, *this);
       listener->AddLocked(accepted);
@@ -149,26 +176,59 @@ void Connection::ArriveAt(uint64_t number) {
 // ---- Events: frames ----
 
 void Connection::Deliver(const std::shared_ptr<Frame>& frame) {
+  if (frame->fate.reset) return Break("the connection was reset");
   std::shared_ptr<Connection> receiver;
+  bool half_open;
   {
     std::lock_guard lock(network_.mutex());
     if (frame->sender) out_->under_way.pop_front();
-    if (out_->receiver && out_->receiver->state_ == State::kOpen) receiver = out_->receiver;
-    if (receiver) ++receiver->transport_->CountersLocked().frames_received;
-    if (!receiver && frame->sender) ++transport_->CountersLocked().frames_lost;
+    const bool arrives = !frame->fate.lost && out_->receiver && out_->receiver->state_ == State::kOpen;
+    if (arrives) receiver = out_->receiver;
+    half_open = out_->half_open && !frame->fate.lost;
+    if (frame->sender && !arrives) ++transport_->CountersLocked().frames_lost;
+    if (receiver) CountArrivalLocked(*frame, *receiver);
+    if (receiver && frame->fate.again_after_ns) RepeatLocked(*frame);
   }
+  if (frame->fate.lost) return TellSent(frame, nullptr);
   if (!receiver) {
     const gf_transport_error error = MakeError(GF_PEER_LOST, "the peer has closed the connection");
-    return TellSent(frame, &error);
+    TellSent(frame, &error);
+    if (half_open) EndTheirs(GF_PEER_LOST, "the peer knows nothing of this connection");
+    return;
   }
-  const int32_t code = receiver->Receive(*frame);
+  Frame damaged;
+  uint64_t missing = 0;
+  const bool is_damaged = frame->fate.damaged() && Damage(*frame, &damaged, &missing);
+  const int32_t code = receiver->Receive(is_damaged ? damaged : *frame, missing);
   if (code == GF_OK) return TellSent(frame, nullptr);
   const gf_transport_error error = MakeError(GF_PEER_LOST, "the peer refused the frame and closes the connection");
   TellSent(frame, &error);
-  receiver->Refuse(code);
+  receiver->Refuse(code, missing == 0 ? "the host refused a frame" : "a frame was cut short");
 }
 
-int32_t Connection::Receive(const Frame& frame) {
+void Connection::CountArrivalLocked(const Frame& frame, Connection& receiver) {
+  network_.TraceLocked(stream(), frame.fate.index, kTraceFrame);
+  Counters& counters = receiver.transport_->CountersLocked();
+  ++counters.frames_received;
+  if (frame.fate.damaged()) ++counters.frames_damaged;
+  if (frame.fate.again_after_ns) ++counters.frames_repeated;
+}
+
+void Connection::RepeatLocked(const Frame& frame) {
+  const auto again = std::make_shared<Frame>();
+  again->view = frame.view;
+  again->segments = frame.segments;
+  again->view.segments = again->segments.data();
+  again->fate = frame.fate;
+  again->fate.again_after_ns.reset();
+  if (!KeepCopy(*again)) return;
+  const uint64_t after = *frame.fate.again_after_ns;
+  const uint64_t place = after == 0 ? 0 : stream();  // 0: next of all
+  network_.loop().Schedule(network_.loop().Now() + after, place,
+                           [self = shared_from_this(), again] { self->Deliver(again); });
+}
+
+int32_t Connection::Receive(const Frame& frame, uint64_t missing) {
   const gf_transport_host& host = transport_->host();
   std::vector<gf_transport_segment> lengths(frame.segments.size());
   for (size_t i = 0; i < lengths.size(); ++i) lengths[i].length = frame.segments[i].length;
@@ -177,25 +237,32 @@ int32_t Connection::Receive(const Frame& frame) {
   announced.segments = lengths.data();
   if (const int32_t code = host.on_descriptor(host.ctx, token_, &announced, given.data()); code != GF_OK) return code;
 
+  uint64_t coming = SegmentBytes(frame) - missing;
   for (size_t i = 0; i < lengths.size(); ++i) {
     if (lengths[i].length == 0) continue;
     if (given[i].data == nullptr) {
       host.on_frame(host.ctx, token_, GF_INTERNAL);
       return GF_INTERNAL;
     }
-    std::memcpy(given[i].data, frame.segments[i].data, lengths[i].length);
+    const uint64_t length = std::min(coming, lengths[i].length);
+    std::memcpy(given[i].data, frame.segments[i].data, length);
+    coming -= length;
+  }
+  if (missing != 0) {
+    host.on_frame(host.ctx, token_, GF_DATA_LOSS);
+    return GF_DATA_LOSS;
   }
   host.on_frame(host.ctx, token_, GF_OK);
   return GF_OK;
 }
 
-void Connection::Refuse(int32_t code) {
+void Connection::Refuse(int32_t code, const std::string& why) {
   {
     std::lock_guard lock(network_.mutex());
     if (state_ == State::kOpen) {
       state_ = State::kClosing;
       end_code_ = code;
-      end_text_ = "the host refused a frame";
+      end_text_ = why;
     }
   }
   EndOurs();
@@ -228,7 +295,12 @@ void Connection::EndOurs() {
 }
 
 void Connection::PostEndLocked() {
-  PostLocked([pipe = out_] {
+  const Fate fate = out_->link.Decide(nullptr, network_.Age());
+  if (fate.lost) {
+    if (in_) in_->half_open = true;
+    return;
+  }
+  PostLocked(fate, [pipe = out_] {
     // Only this thread takes the receiver away.
     if (const auto receiver = pipe->receiver) receiver->EndTheirs(GF_PEER_LOST, "the peer has closed the connection");
   });
@@ -251,6 +323,17 @@ void Connection::EndTheirs(int32_t code, const std::string& why) {
   TellClosed();
 }
 
+void Connection::Break(const std::string& why) {
+  std::shared_ptr<Connection> other;
+  {
+    std::lock_guard lock(network_.mutex());
+    other = out_->receiver;
+    if (!in_) out_->half_open = true;  // it will not be accepted
+  }
+  EndTheirs(GF_PEER_LOST, why);
+  if (other) other->EndTheirs(GF_PEER_LOST, why);
+}
+
 void Connection::Discard() {
   std::lock_guard lock(network_.mutex());
   if (LeaveLocked()) TakeUnderWayLocked();
@@ -260,6 +343,7 @@ bool Connection::LeaveLocked() {
   if (state_ == State::kClosed) return false;
   state_ = State::kClosed;
   if (in_) in_->receiver.reset();
+  network_.TraceLocked(stream(), 0, kTraceEnd);
   transport_->RemoveLocked(shared_from_this());
   return true;
 }

@@ -31,17 +31,19 @@ struct Frame {
   void* op = nullptr;
   std::shared_ptr<Connection> sender;  // null when it has been told that the frame is sent
   EventLoop::Key due;
+  Fate fate;
   std::unique_ptr<char[]> copy;
 };
 
 // One direction of a connection. Guarded by the network's mutex.
 struct Pipe {
-  explicit Pipe(const Link& link) : link(link) {}
+  Pipe(Sender* sender, const LinkId& id) : link(sender, id) {}
 
   Link link;
   uint64_t last_due = 0;                         // nothing overtakes
   std::deque<std::shared_ptr<Frame>> under_way;  // those whose sender has not been told, oldest first
   std::shared_ptr<Connection> receiver;          // null before it was accepted, and after its end
+  bool half_open = false;  // a fault has swallowed what the sender should have heard of the other end
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -53,6 +55,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   int32_t Send(const gf_transport_frame* frame, void* op, gf_transport_error* error);
   void Close();
+  uint64_t stream() const { return out_->link.stream(); }
+  // Both sides learn that the connection is gone. On the loop's thread.
+  void Break(const std::string& why);
 
   // With the network's mutex held.
   void DialLocked(uint64_t number);
@@ -61,13 +66,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   enum class State { kOpen, kClosing, kClosed };
 
-  // Sends something to the other end: it arrives, as an event, after all that was sent before.
-  EventLoop::Key PostLocked(std::function<void()> arrive);
+  // Sends something to the other end: it arrives, as an event, after all that was sent before, unless it is lost.
+  EventLoop::Key PostLocked(const Fate& fate, std::function<void()> arrive);
   void PostEndLocked();
 
   // Events.
   void ArriveAt(uint64_t number);
   void Deliver(const std::shared_ptr<Frame>& frame);
+  void CountArrivalLocked(const Frame& frame, Connection& receiver);
+  void RepeatLocked(const Frame& frame);
   // We have closed, or refused a frame.
   void EndOurs();
   // The peer, or the way to it, is gone: what is under way is lost.
@@ -75,8 +82,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // The host did not want this accepted end: it gets no event.
   void Discard();
 
-  int32_t Receive(const Frame& frame);
-  void Refuse(int32_t code);
+  // missing: bytes of the segments that never come.
+  int32_t Receive(const Frame& frame, uint64_t missing = 0);
+  void Refuse(int32_t code, const std::string& why = "the host refused a frame");
   void TellSent(const std::shared_ptr<Frame>& frame, const gf_transport_error* error);
   void TellClosed();
   // Takes this end out of its transport. False when it had ended before.

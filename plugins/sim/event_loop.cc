@@ -48,12 +48,12 @@ EventLoop::~EventLoop() {
 
 uint64_t EventLoop::Now() const { return virtual_ ? virtual_now_.load() : MachineNow(); }
 
-EventLoop::Key EventLoop::Schedule(uint64_t at, std::function<void()> run) {
+EventLoop::Key EventLoop::Schedule(uint64_t at, uint64_t place, std::function<void()> run) {
   Key key;
   bool first;
   {
     std::lock_guard lock(mutex_);
-    key = {std::max(at, Now()), ++last_sequence_};
+    key = {std::max(at, Now()), place, ++last_sequence_};
     const auto it = queue_.emplace(key, std::move(run)).first;
     first = it == queue_.begin();
   }

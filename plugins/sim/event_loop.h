@@ -1,6 +1,7 @@
 // The one thread of a simulated network, its clock, and the events to come. Events run on the thread one by one, in the
-// order of their time and, at the same time, of their scheduling, with no lock held. Called by everything else in this
-// plugin.
+// order of their time, at the same time in that of their places, at the same place in that of their scheduling, with no
+// lock held. A place says whose event it is (a link's, a transport's timers'): threads that schedule at once do so in
+// any order, and events that are due at once shall not depend on it. Called by everything else in this plugin.
 //
 // Real time is CLOCK_MONOTONIC, and the thread waits for the next event's time. Virtual time is a counter: an event
 // that is due runs at once, and when none is due time jumps to the next one, unless somebody holds it. While it is
@@ -14,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <tuple>
 
 namespace gradferry::sim {
 
@@ -25,8 +27,11 @@ class EventLoop {
   // Identifies an event, and orders them.
   struct Key {
     uint64_t at = 0;  // ns
+    uint64_t place = 0;
     uint64_t sequence = 0;
-    bool operator<(const Key& other) const { return at != other.at ? at < other.at : sequence < other.sequence; }
+    bool operator<(const Key& other) const {
+      return std::tie(at, place, sequence) < std::tie(other.at, other.place, other.sequence);
+    }
   };
 
   // Runs on the loop's thread when virtual time has been held for the given real time while an event waited for it.
@@ -39,7 +44,7 @@ class EventLoop {
   bool virtual_time() const { return virtual_; }
   uint64_t Now() const;  // ns
   // At this time, or now when it has passed. run must not throw.
-  Key Schedule(uint64_t at, std::function<void()> run);
+  Key Schedule(uint64_t at, uint64_t place, std::function<void()> run);
   // Does nothing when the event has begun.
   void Cancel(const Key& key);
   // Changes the number of reasons why virtual time must not move.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "plugins/sim/errors.h"
+#include "plugins/sim/link.h"
 #include "plugins/sim/transport.h"
 
 namespace gradferry::sim {
@@ -58,7 +59,8 @@ int32_t Network::Join(const Options& options, std::shared_ptr<Network>* out, gf_
 Network::Network(const Options& options)
     : name_(options.network),
       seed_(options.seed),
-      loop_(options.virtual_time, [this](uint64_t next_at, uint64_t real_ms) { ReportStall(next_at, real_ms); }) {}
+      loop_(options.virtual_time, [this](uint64_t next_at, uint64_t real_ms) { ReportStall(next_at, real_ms); }),
+      began_(loop_.Now()) {}
 
 Network::~Network() {
   Registry& registry = Registry::Get();
@@ -100,6 +102,13 @@ Transport* Network::ListenerLocked(uint64_t number) const {
 
 bool Network::ListenLocked(uint64_t number, Transport* transport) {
   return listeners_.emplace(number, transport).second;
+}
+
+void Network::TraceLocked(uint64_t place, uint64_t index, uint64_t what) {
+  // Real times differ from run to run.
+  const uint64_t at = loop_.virtual_time() ? loop_.Now() : 0;
+  // A sum: what happens at the same time has no order that counts.
+  trace_ += Combine(Combine(Combine(at, place), index), what);
 }
 
 void Network::StopListeningLocked(uint64_t number) { listeners_.erase(number); }

@@ -45,6 +45,11 @@ class Network {
   Transport* ListenerLocked(uint64_t number) const;
   // False when somebody listens there already.
   bool ListenLocked(uint64_t number, Transport* transport);
+  // ns since the network began.
+  uint64_t Age() const { return loop_.Now() - began_; }
+  // Adds something that has happened to the trace: two runs with equal traces went alike.
+  void TraceLocked(uint64_t place, uint64_t index, uint64_t what);
+  uint64_t trace_locked() const { return trace_; }
   void StopListeningLocked(uint64_t number);
   uint64_t FreeNumberLocked();
 
@@ -54,13 +59,15 @@ class Network {
   const std::string name_;
   const uint64_t seed_;
 
-  std::mutex mutex_;  // guards the four below
+  std::mutex mutex_;  // guards the five below
   std::set<Transport*> transports_;
   std::map<uint64_t, Transport*> listeners_;
   uint64_t transports_made_ = 0;
   uint64_t last_number_ = 0;
+  uint64_t trace_ = 0;
 
-  EventLoop loop_;  // last: its thread uses all of the above
+  EventLoop loop_;  // last: its thread uses all of the above but the next
+  const uint64_t began_;
 };
 
 }  // namespace gradferry::sim

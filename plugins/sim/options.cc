@@ -21,7 +21,13 @@ const char kOptionsSchema[] = R"({
   "latency_max_us": {"type": "integer", "default": 0,
     "help": "Most time that a frame sent here is under way, in microseconds; latency_min_us when not given."},
   "stall_ms": {"type": "integer", "default": 10000,
-    "help": "Virtual time: log a warning when time had to stand still for so many real milliseconds; 0 is never."}
+    "help": "Virtual time: log a warning when time had to stand still for so many real milliseconds; 0 is never."},
+  "faults": {"type": "array", "default": [],
+    "help": "What is done to frames that are sent here: tables with fault (loss, delay, duplicate, truncate, flip, reset), which frames (bytes, direction, to, from_us, until_us, first, count, probability), and how (delay_us, delay_max_us, part, keep, bit)."},
+  "partitions": {"type": "array", "default": [],
+    "help": "When listeners of different sets do not reach each other: tables with sets, from_us, until_us."},
+  "deaths": {"type": "array", "default": [],
+    "help": "When this transport has no connections: tables with from_us, until_us."}
 })";
 
 namespace {
@@ -45,6 +51,12 @@ class Reader {
   void Text(const std::string& key, const json& value, std::string* out) {
     if (!value.is_string()) return Reject(key, std::string("must be a string, not ") + value.type_name());
     *out = value.get_ref<const std::string&>();
+  }
+
+  // Another function's reading of a value.
+  template <class Parse, class Out>
+  void Nested(Parse parse, const json& value, Out* out) {
+    if (ok()) code_ = parse(value, out, error_);
   }
 
   void Count(const std::string& key, const json& value, uint64_t most, uint64_t* out) {
@@ -88,6 +100,9 @@ void ReadOption(Reader& reader, const std::string& key, const json& value, Optio
   if (key == "latency_min_us") return reader.Count(key, value, kMaxLatencyUs, &options->latency_min_ns);
   if (key == "latency_max_us") return reader.Count(key, value, kMaxLatencyUs, &options->latency_max_ns);
   if (key == "stall_ms") return reader.Count(key, value, UINT32_MAX, &options->stall_ms);
+  if (key == "faults") return reader.Nested(ParseRules, value, &options->faults.rules);
+  if (key == "partitions") return reader.Nested(ParsePartitions, value, &options->faults.partitions);
+  if (key == "deaths") return reader.Nested(ParseDeaths, value, &options->faults.deaths);
   reader.Reject(key, "is not an option of this transport");
 }
 

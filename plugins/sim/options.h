@@ -7,6 +7,7 @@
 #include <string>
 
 #include "gradferry/transport.h"
+#include "plugins/sim/faults.h"
 
 namespace gradferry::sim {
 
@@ -17,6 +18,7 @@ struct Options {
   uint64_t latency_min_ns = 0;  // of what this transport sends; drawn from the seed for each frame
   uint64_t latency_max_ns = 0;
   uint64_t stall_ms = 10000;  // virtual time: real time of standing still after which a warning is logged; 0 is never
+  Faults faults;              // done to what this transport sends
 };
 
 // The same as JSON, for the descriptor.

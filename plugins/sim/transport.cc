@@ -1,6 +1,7 @@
 // See transport.h.
 #include "plugins/sim/transport.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,12 @@
 #include "plugins/sim/link.h"
 
 namespace gradferry::sim {
+namespace {
+
+// After all that is due at the same time.
+constexpr uint64_t kLastPlace = UINT64_MAX;
+
+}  // namespace
 
 int32_t Transport::Create(const gf_transport_host* host, const char* options, size_t length, Transport** out,
                           gf_transport_error* error) {
@@ -26,6 +33,7 @@ Transport::Transport(const gf_transport_host* host, const Options& options, std:
     : host_(*host), options_(options), network_(std::move(network)) {
   std::lock_guard lock(network_->mutex());
   ordinal_ = network_->AddLocked(this);
+  ScheduleDeathsLocked();
 }
 
 void Transport::Destroy(Transport* transport) {
@@ -65,7 +73,7 @@ int32_t Transport::Connect(const std::string& address, void* token, Connection**
   if (const int32_t code = network_->ParseAddress(address, &number, error); code != GF_OK) return code;
   std::lock_guard lock(network_->mutex());
   if (shutting_down_) return Fail(error, GF_CLOSED, "the transport has been shut down");
-  const LinkId id{ordinal_, dialled_++, /*to_listener=*/true};
+  const LinkId id{ordinal_, dialled_++, /*to_listener=*/true, ListeningAtLocked(), number};
   const auto connection = std::make_shared<Connection>(this, token, id);
   AddLocked(connection);
   connection->DialLocked(number);
@@ -82,10 +90,11 @@ void Transport::Shutdown() {
   listening_at_.reset();
   for (const auto& [timer, state] : timers_) network_->loop().Cancel(state.key);
   timers_.clear();
+  for (const EventLoop::Key& death : deaths_) network_->loop().Cancel(death);
   network_->loop().Hold(-holds_);
   holds_ = 0;
   for (const auto& connection : connections_) connection->CloseLocked();
-  network_->loop().Schedule(network_->loop().Now(), [this] { EndShutdown(); });
+  network_->loop().Schedule(network_->loop().Now(), kLastPlace, [this] { EndShutdown(); });
 }
 
 void Transport::EndShutdown() {
@@ -113,6 +122,9 @@ int32_t Transport::Stats(char* buffer, size_t capacity, size_t* length) {
     stats["bytes_sent"] = counters_.bytes_sent;
     stats["frames_received"] = counters_.frames_received;
     stats["frames_lost"] = counters_.frames_lost;
+    stats["frames_damaged"] = counters_.frames_damaged;
+    stats["frames_repeated"] = counters_.frames_repeated;
+    stats["trace"] = network_->trace_locked();
     stats["timers"] = timers_.size();
     stats["holds"] = holds_;
   }
@@ -131,7 +143,8 @@ void Transport::SetTimer(uint64_t timer, uint64_t at) {
   if (shutting_down_) return;
   CancelTimerLocked(timer);
   const uint64_t generation = ++timers_set_;
-  const EventLoop::Key key = network_->loop().Schedule(at, [this, timer, generation] { FireTimer(timer, generation); });
+  const EventLoop::Key key =
+      network_->loop().Schedule(at, ordinal_, [this, timer, generation] { FireTimer(timer, generation); });
   timers_[timer] = {key, generation};
 }
 
@@ -164,6 +177,37 @@ void Transport::Hold(int32_t delta) {
   if (holds_ + delta < 0) return Warn("hold: more was let go than was held");
   holds_ += delta;
   network_->loop().Hold(delta);
+}
+
+// ---- Deaths ----
+
+void Transport::ScheduleDeathsLocked() {
+  const uint64_t began = network_->loop().Now() - network_->Age();
+  for (const Death& death : options_.faults.deaths) {
+    if (death.from_ns < network_->Age()) continue;
+    deaths_.push_back(network_->loop().Schedule(began + death.from_ns, ordinal_, [this] { Die(); }));
+  }
+}
+
+bool Transport::DeadLocked() const {
+  const uint64_t age = network_->Age();
+  for (const Death& death : options_.faults.deaths) {
+    if (age >= death.from_ns && age < death.until_ns) return true;
+  }
+  return false;
+}
+
+void Transport::Die() {
+  std::vector<std::shared_ptr<Connection>> connections;
+  {
+    std::lock_guard lock(network_->mutex());
+    if (shutting_down_) return;
+    network_->TraceLocked(ordinal_, 0, /*what=*/kTraceDeath);
+    connections.assign(connections_.begin(), connections_.end());
+  }
+  std::sort(connections.begin(), connections.end(),
+            [](const auto& a, const auto& b) { return a->stream() < b->stream(); });
+  for (const auto& connection : connections) connection->Break("the transport of one side has died");
 }
 
 // ---- For connections and the network ----

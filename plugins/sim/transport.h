@@ -10,9 +10,11 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "gradferry/transport.h"
 #include "plugins/sim/event_loop.h"
+#include "plugins/sim/link.h"
 #include "plugins/sim/network.h"
 #include "plugins/sim/options.h"
 
@@ -28,8 +30,16 @@ struct Counters {
   uint64_t frames_sent = 0;
   uint64_t bytes_sent = 0;
   uint64_t frames_received = 0;
-  uint64_t frames_lost = 0;  // sent and not received, because the connection ended
+  uint64_t frames_lost = 0;  // sent and not received, because the connection ended or by a fault
+  uint64_t frames_damaged = 0;
+  uint64_t frames_repeated = 0;
 };
+
+// What a network's trace is made of.
+constexpr uint64_t kTraceBegin = 1;
+constexpr uint64_t kTraceFrame = 2;
+constexpr uint64_t kTraceEnd = 3;
+constexpr uint64_t kTraceDeath = 4;
 
 class Transport {
  public:
@@ -51,6 +61,10 @@ class Transport {
   const Options& options() const { return options_; }
   Network& network() { return *network_; }
   Counters& CountersLocked() { return counters_; }
+  Sender& SenderLocked() { return sender_; }
+  // The number at which it listens; 0: it does not.
+  uint64_t ListeningAtLocked() const { return listening_at_.value_or(0); }
+  bool DeadLocked() const;
   void AddLocked(std::shared_ptr<Connection> connection);
   void RemoveLocked(const std::shared_ptr<Connection>& connection);
   void WarnOfStallLocked(const std::string& next_at, uint64_t real_ms);
@@ -67,6 +81,8 @@ class Transport {
   void FireTimer(uint64_t timer, uint64_t generation);
   void CancelTimerLocked(uint64_t timer);
   void EndShutdown();
+  void ScheduleDeathsLocked();
+  void Die();
 
   const gf_transport_host& host_;
   const Options options_;
@@ -82,6 +98,8 @@ class Transport {
   uint64_t timers_set_ = 0;
   int64_t holds_ = 0;
   Counters counters_;
+  Sender sender_{options_};
+  std::vector<EventLoop::Key> deaths_;  // to come
   bool shutting_down_ = false;
   bool finished_ = false;  // on_shutdown has returned
   std::condition_variable finished_wake_;

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/unit/transport/transport_testing.h"
+#include "tests/unit/transport/sim_pair.h"
 
 namespace gradferry::testing {
 namespace {
@@ -17,34 +17,6 @@ namespace {
 constexpr int64_t kMs = 1000000;
 constexpr int64_t kHour = int64_t{3600} * 1000 * kMs;
 constexpr char kVirtual[] = R"({"time": "virtual"})";
-
-// A node that has dialled a listener of the same simulated network.
-struct Pair {
-  explicit Pair(const std::string& options, const std::string& server_options = "")
-      : server(OpenListener("sim", server_options.empty() ? options : server_options)),
-        client(OpenNode("sim", options)) {
-    auto connection = client->transport->Connect(server->address, dialled_events);
-    EXPECT_TRUE(connection.ok()) << connection.status().ToString();
-    dialled = *connection;
-  }
-  Accepted accepted() { return server->host.AwaitAccepted(); }
-  Clock& clock() { return *client->transport->clock(); }
-
-  std::unique_ptr<Node> server;
-  std::unique_ptr<Node> client;
-  std::shared_ptr<Recorder> dialled_events = std::make_shared<Recorder>();
-  std::shared_ptr<Connection> dialled;
-};
-
-// Holds virtual time while it lives.
-class HeldTime {
- public:
-  explicit HeldTime(Clock& clock) : clock_(clock) { clock_.Hold(+1); }
-  ~HeldTime() { clock_.Hold(-1); }
-
- private:
-  Clock& clock_;
-};
 
 // Records the times at which timers fire.
 class Timers {
