@@ -1,4 +1,4 @@
-// Errors: gf_error_* and gf_code_name. None of these can fail, and all take NULL.
+// Errors: gf_error_* and gf_code_name. None of these can fail but gf_error_new and gf_error_describe, and all take NULL.
 #include <string>
 
 #include "c_api/boundary.h"
@@ -52,6 +52,15 @@ using namespace gradferry;
 gf_error* gf_error_ref(gf_error* error) { return RefHandle(error); }
 
 void gf_error_unref(gf_error* error) { UnrefHandle(error); }
+
+int32_t gf_error_new(int32_t code, const char* message, size_t length, gf_error** out, gf_error** error) {
+  return AtBoundary(error, Outs(out), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(message, length, "the message"));
+    if (code == GF_OK || !IsKnownCode(code)) return InvalidArgument(StrCat(code, " is no code of an error"));
+    *out = NewError(Status(static_cast<Code>(code), std::string(text)));
+    return *out != nullptr ? OkStatus() : Status(Code::kResourceExhausted, "out of memory");
+  });
+}
 
 int32_t gf_error_code(const gf_error* error) {
   if (error == nullptr) return GF_OK;

@@ -108,6 +108,8 @@ std::string Status::ToString() const {
 Status StatusFromCurrentException() {
   try {
     throw;
+  } catch (const StatusException& e) {
+    return e.status();
   } catch (const std::bad_alloc&) {
     return Status(Code::kResourceExhausted, "out of memory");
   } catch (const std::exception& e) {

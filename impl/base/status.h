@@ -119,6 +119,19 @@ inline Status NotFound(std::string message) { return Status(Code::kNotFound, std
 inline Status FailedPrecondition(std::string message) { return Status(Code::kFailedPrecondition, std::move(message)); }
 inline Status Internal(std::string message) { return Status(Code::kInternal, std::move(message)); }
 
+// A Status on its way through code that is not ours and knows exceptions only (libtorch, which runs our hooks). Thrown
+// there and nowhere else; StatusFromCurrentException gives the Status back.
+class StatusException final : public std::exception {
+ public:
+  explicit StatusException(Status status) : status_(std::move(status)), text_(status_.ToString()) {}
+  const char* what() const noexcept override { return text_.c_str(); }
+  const Status& status() const { return status_; }
+
+ private:
+  Status status_;
+  std::string text_;
+};
+
 // Within a catch block: what was thrown, as a Status. std::bad_alloc is kResourceExhausted, any other
 // std::exception kUnknown with its what(), anything else kUnknown.
 Status StatusFromCurrentException();

@@ -45,6 +45,9 @@ extern "C" {
 #define GF_API
 #endif
 
+/* Called once, after the last call of the callback that it was registered with, on any thread. */
+typedef void (*gf_drop)(uintptr_t token);
+
 /* ---- Versions -------------------------------------------------------------------------------------------------- */
 
 #define GF_ABI_EPOCH 0u /* changes when anything breaks; epoch 0 promises nothing yet */
@@ -116,6 +119,8 @@ GF_API uint32_t gf_error_retry(const gf_error* error);
 GF_API const gf_error* gf_error_cause(const gf_error* error);
 /* The whole chain in one line for people. Two-call string. */
 GF_API int32_t gf_error_describe(const gf_error* error, char* buffer, size_t capacity, size_t* length);
+/* An error of the caller's own, for callbacks that report one. code is one of GF_*, not GF_OK. */
+GF_API int32_t gf_error_new(int32_t code, const char* message, size_t length, gf_error** out, gf_error** error);
 /* "DEADLINE_EXCEEDED" for GF_DEADLINE_EXCEEDED; "UNKNOWN_CODE" for a number that is none. Static. */
 GF_API const char* gf_code_name(int32_t code);
 
@@ -273,6 +278,37 @@ GF_API int32_t gf_tensor_read(gf_tensor* tensor, void* data, size_t size, gf_err
 
 /* 1 when both handles are the same tensor for autograd, as gradients are looked up by; else 0. */
 GF_API int32_t gf_tensor_is_same(gf_tensor* a, gf_tensor* b);
+
+/* ---- Hooks of tensors ------------------------------------------------------------------------------------------ */
+
+/* Called when a backward pass, or a backward of libtorch itself, has computed the gradient of the tensor that it was
+ * registered with: the sum of all contributions, before it goes on. gradient is borrowed (gf_tensor_ref keeps it) and
+ * must not be changed in place; it is NULL when the tensor is one of several results of an operator and the backward
+ * came to another of them only. May put a tensor of the same shape, dtype and device, which it gives away, into
+ * *replacement (NULL at first): it takes the gradient's place, for the hooks that follow as well. Returns GF_OK, or the
+ * code of an error that it may put into *error (NULL at first; gf_error_new, or what another function gave): that ends
+ * the pass, whose error then has this one as its cause. Runs on a thread of the library, or on that of libtorch's
+ * backward. */
+typedef int32_t (*gf_hook)(uintptr_t token, gf_tensor* gradient, gf_tensor** replacement, gf_error** error);
+
+/* A hook (gf_tensor_register_hook). */
+typedef struct gf_tensor_hook {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+  gf_hook callback;
+  gf_drop drop; /* may be NULL */
+  uintptr_t token;
+} gf_tensor_hook;
+
+/* Adds a hook to a tensor that requires grad, leaf or not, received from another worker or not. The hooks of a tensor
+ * run in the order in which they were registered, once in each pass that reaches the tensor, as those of libtorch, among
+ * which they are. They live as long as the tensor, or the graph that it is part of, or until they are removed. *id is a
+ * number for gf_tensor_remove_hook. When this fails, drop is not called. The first hook of a tensor must not be
+ * registered while a pass reaches the tensor. */
+GF_API int32_t gf_tensor_register_hook(gf_tensor* tensor, const gf_tensor_hook* hook, uint64_t* id, gf_error** error);
+/* Takes a hook away: no call of it begins after this, one that runs ends. May be called by a hook. GF_NOT_FOUND when the
+ * tensor has no hook of this number, or no more. */
+GF_API int32_t gf_tensor_remove_hook(gf_tensor* tensor, uint64_t id, gf_error** error);
 
 /* ---- Lists of values: arguments and results -------------------------------------------------------------------- */
 
@@ -470,9 +506,6 @@ GF_API int32_t gf_worker_abort(gf_worker* worker, gf_error** error);
 /* A direct handler: runs on a thread of the library, may be called concurrently, must not block, and owns the request.
  * It may answer now or later. */
 typedef void (*gf_handler)(uintptr_t token, gf_request* request);
-/* Called once, after the last call of the handler it was registered with. */
-typedef void (*gf_drop)(uintptr_t token);
-
 /* Registers a handler under a name (1..255 bytes): requests for it arrive on the queue as GF_ENTRY_REQUEST with the
  * token. GF_ALREADY_EXISTS when the name is taken. */
 GF_API int32_t gf_worker_handle_queue(gf_worker* worker, const char* name, size_t length, gf_queue* queue,

@@ -1,6 +1,7 @@
 // See gf.h.
 #include "tests/support/c_abi/gf.h"
 
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <tuple>
@@ -96,6 +97,48 @@ Tensor RandomOf(const Shape& shape, uint32_t seed) {
 
 Tensor Random(const Shape& shape, uint32_t seed) { return RandomOf<float>(shape, seed); }
 Tensor RandomDoubles(const Shape& shape, uint32_t seed) { return RandomOf<double>(shape, seed); }
+
+namespace {
+
+struct CHook {
+  std::function<Tensor(const Tensor&)> hook;
+  std::function<void()> dropped;
+};
+
+int32_t RunHook(uintptr_t token, gf_tensor* gradient, gf_tensor** replacement, gf_error** error) {
+  const Tensor lent(gradient == nullptr ? nullptr : gf_tensor_ref(gradient));
+  try {
+    Tensor returned = reinterpret_cast<const CHook*>(token)->hook(lent);
+    if (returned != nullptr) *replacement = gf_tensor_ref(returned);
+    return GF_OK;
+  } catch (const Failure& failure) {
+    const std::string& text = failure.error().message;
+    gf_error_new(failure.error().code, text.data(), text.size(), error, nullptr);
+    return failure.error().code;
+  } catch (const std::exception& exception) {
+    const std::string text = exception.what();
+    gf_error_new(GF_UNKNOWN, text.data(), text.size(), error, nullptr);
+    return GF_UNKNOWN;
+  }
+}
+
+}  // namespace
+
+uint64_t RegisterHook(const Tensor& tensor, std::function<Tensor(const Tensor&)> hook, std::function<void()> dropped) {
+  auto owned = std::make_unique<CHook>(CHook{std::move(hook), std::move(dropped)});
+  gf_tensor_hook given{};
+  given.struct_size = sizeof(given);
+  given.token = reinterpret_cast<uintptr_t>(owned.get());
+  given.callback = RunHook;
+  given.drop = [](uintptr_t token) {
+    const std::unique_ptr<CHook> last(reinterpret_cast<CHook*>(token));
+    if (last->dropped) last->dropped();
+  };
+  uint64_t id = 0;
+  Call(gf_tensor_register_hook, tensor, &given, &id);
+  owned.release();
+  return id;
+}
 
 // ---- Lists ---------------------------------------------------------------------------------------------------------
 

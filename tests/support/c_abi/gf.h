@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -202,6 +203,12 @@ std::vector<Value> Read(const Tensor& tensor) {
 }
 inline std::vector<float> ReadFloats(const Tensor& tensor) { return Read<float>(tensor); }
 inline std::vector<double> ReadDoubles(const Tensor& tensor) { return Read<double>(tensor); }
+
+// A hook: gets the gradient, an empty handle when there is none, and returns what takes its place or an empty handle. A
+// Failure that it throws ends the pass. `dropped` runs once, after the last call. Returns the hook's number.
+uint64_t RegisterHook(const Tensor& tensor, std::function<Tensor(const Tensor&)> hook,
+                      std::function<void()> dropped = nullptr);
+inline void RemoveHook(const Tensor& tensor, uint64_t id) { Call(gf_tensor_remove_hook, tensor, id); }
 
 // ---- Lists ---------------------------------------------------------------------------------------------------------
 
