@@ -59,6 +59,9 @@ const std::vector<ConfigKey>& ConfigKeys() {
        "The transport's plugin file. When it is set no other place is tried."},
       {"transport.plugin_path", kStrings, "", "none", 0, 0, false,
        "Folders to look for plugins in, before the usual places."},
+      {"transport.checksum", kString, "header", "", 0, 0, false,
+       "What of the frames that this worker sends is covered by a checksum: `header`, all but the elements of tensors, or "
+       "`all`. A receiver checks what is covered."},
 
       {"call.timeout", kDuration, "60s", "", 0, 0, false, "Deadline of calls that are made without one."},
       {"backward.timeout", kDuration, "300s", "", 0, 0, false,
@@ -132,6 +135,7 @@ std::string CheckString(std::string_view key, const json& value) {
   if (!value.is_string()) return "a string";
   const auto& text = value.get_ref<const std::string&>();
   if (text.find('\0') != std::string::npos) return "a string without NUL characters";
+  if (key == "transport.checksum") return text == "header" || text == "all" ? "" : "\"header\" or \"all\"";
   bool may_be_empty = key != "group.name" && key != "transport.name";
   if (text.empty()) return may_be_empty ? "" : "a string that is not empty";
   if (key == "worker.name" || key == "group.name") {

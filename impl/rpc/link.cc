@@ -1,6 +1,7 @@
 // See link.h.
 #include "impl/rpc/link.h"
 
+#include <numeric>
 #include <utility>
 
 #include "impl/base/log.h"
@@ -32,19 +33,56 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   std::vector<uint64_t> lengths;
   lengths.reserve(segments.size());
   for (const Segment& segment : segments) lengths.push_back(segment.length);
-  auto decoder = FrameDecoder::New(header, lengths, *limits_);
+  if (reason_ = CheckSeal(header); !reason_.ok()) return reason_;
+  auto decoder = FrameDecoder::New(header.substr(0, header.size() - kSealBytes), lengths, *limits_);
   if (!decoder.ok()) return reason_ = decoder.status();
   decoder_ = std::move(*decoder);
+  Add(metrics_->bytes_received, std::accumulate(lengths.begin(), lengths.end(), uint64_t{header.size()}));
   const auto& targets = decoder_->segments();
   for (size_t i = 0; i < segments.size(); ++i) segments[i].data = targets[i].data;
   return OkStatus();
 }
 
+Status Link::CheckSeal(std::string_view header) {
+  const auto seal = ReadSeal(header);
+  if (!seal.ok()) {
+    // Another version of the protocol may have no seal, or another one.
+    const auto version = FrameDecoder::New(header, {}, *limits_);
+    if (next_in_ == 0 && version.status().code() == Code::kUnsupported) return version.status();
+    return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(), " is damaged: ",
+                                          seal.status().message()));
+  }
+  seal_ = *seal;
+  duplicate_ = seal_.sequence < next_in_;
+  if (seal_.sequence <= next_in_) return OkStatus();
+  return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(),
+                                        " is missing: frame ", seal_.sequence, " came"));
+}
+
+Status Link::CheckSegments(const FrameDecoder& decoder) const {
+  if (!seal_.segments) return OkStatus();
+  const uint32_t actual = SegmentsChecksum(decoder.segments());
+  if (actual == *seal_.segments) return OkStatus();
+  return Status(Code::kDataLoss,
+                StrCat("the tensors of frame ", seal_.sequence, " of the connection from ", PeerName(),
+                       " are damaged: their checksum is ", actual, ", their sender computed ", *seal_.segments));
+}
+
 void Link::OnFrame(Status status) {
-  auto decoder = std::exchange(decoder_, nullptr);
+  const auto decoder = std::exchange(decoder_, nullptr);
   if (!status.ok() || !reason_.ok() || !decoder) return;  // OnClosed follows
-  auto message = decoder->Finish();
-  reason_ = message.ok() ? OnMessage(std::move(*message)) : message.status();
+  if (duplicate_) {
+    Add(metrics_->frames_duplicate);
+    return Log(LogLevel::kDebug, "frame ", seal_.sequence, " of the connection from ", PeerName(),
+               " came again and was dropped");
+  }
+  ++next_in_;
+  Add(metrics_->frames_received);
+  reason_ = CheckSegments(*decoder);
+  if (reason_.ok()) {
+    auto message = decoder->Finish();
+    reason_ = message.ok() ? OnMessage(std::move(*message)) : message.status();
+  }
   if (!reason_.ok()) CloseConnection();
 }
 
@@ -69,7 +107,16 @@ Status Link::SendFrame(EncodedFrame frame) {
     connection = connection_;
   }
   if (!connection) return Status(Code::kPeerLost, "the connection has ended");
-  return connection->Send(ToOutFrame(std::move(frame)));
+  const auto owner = frame.owner;  // so that nothing of it is freed under the lock
+  std::lock_guard lock(send_mutex_);
+  AppendSeal(frame.header, {next_out_, frame.checksum});
+  uint64_t bytes = frame.header.size();
+  for (const FrameSegment& segment : frame.segments) bytes += segment.length;
+  GF_RETURN_IF_ERROR(connection->Send(ToOutFrame(std::move(frame))));
+  ++next_out_;
+  Add(metrics_->frames_sent);
+  Add(metrics_->bytes_sent, bytes);
+  return OkStatus();
 }
 
 void Link::CloseConnection() {

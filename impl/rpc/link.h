@@ -14,15 +14,21 @@
 
 #include "impl/base/clock.h"
 #include "impl/base/live.h"
+#include "impl/rpc/metrics.h"
 #include "impl/transport/transport.h"
 #include "impl/wire/frame.h"
+#include "impl/wire/seal.h"
 
 namespace gradferry {
 
 // Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
+//
+// Every frame carries its number and a checksum (seal.h). One that came already is dropped; a gap or a damaged frame ends
+// the connection with kDataLoss: what was in it is lost, and with it the order of what follows.
 class Link : public ConnectionEvents {
  public:
-  explicit Link(const WireLimits* limits) : limits_(limits) {}
+  // Both are the worker's, which outlives its links.
+  Link(const WireLimits* limits, RpcMetrics* metrics) : limits_(limits), metrics_(metrics) {}
 
   Status OnDescriptor(std::string_view header, std::vector<Segment>& segments) final;
   void OnFrame(Status status) final;
@@ -38,6 +44,8 @@ class Link : public ConnectionEvents {
   virtual Status OnMessage(DecodedMessage message) = 0;
   // Whether a frame may bring segments already; before the introduction it may not.
   virtual bool Introduced() const = 0;
+  // The other side, for errors: "worker stage1", "an unknown peer".
+  virtual std::string PeerName() const = 0;
   // The connection has ended; the last call.
   virtual void Closed(Status status) = 0;
 
@@ -45,14 +53,27 @@ class Link : public ConnectionEvents {
   const WireLimits& limits() const { return *limits_; }
 
  private:
-  const WireLimits* const limits_;  // the worker's, which outlives its links
+  // Whether the frame is whole and the next one, or came already.
+  Status CheckSeal(std::string_view header);
+  Status CheckSegments(const FrameDecoder& decoder) const;
+
+  const WireLimits* const limits_;
+  RpcMetrics* const metrics_;
 
   // Touched by the transport's events only, which come one at a time.
   std::unique_ptr<FrameDecoder> decoder_;
+  Seal seal_;               // of the frame that is under way
+  bool duplicate_ = false;  // that frame came before
+  uint64_t next_in_ = 0;    // the number of the next frame
   Status reason_;
 
   std::mutex connection_mutex_;  // guards connection_; a leaf lock
   std::shared_ptr<Connection> connection_;
+
+  // Held while a frame is numbered and handed to the transport, so that numbers are in the order of sending; the
+  // transport never calls back on our stack (GF-TRN-02). After ClientLink's.
+  std::mutex send_mutex_;
+  uint64_t next_out_ = 0;  // guarded by send_mutex_
 };
 
 // How an answer came: the message that carried it, or why none did.
@@ -78,7 +99,8 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
     std::function<void(ClientLink*, const Status&)> closed;
   };
 
-  ClientLink(const WireLimits* limits, Owner owner) : Link(limits), owner_(std::move(owner)) {}
+  ClientLink(const WireLimits* limits, RpcMetrics* metrics, Owner owner)
+      : Link(limits, metrics), owner_(std::move(owner)) {}
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.
   Status Begin(std::shared_ptr<Connection> connection, const Hello& hello);
@@ -99,6 +121,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
  protected:
   Status OnMessage(DecodedMessage message) override;
   bool Introduced() const override { return introduced_; }
+  std::string PeerName() const override { return "worker " + owner_.peer_name; }
   void Closed(Status status) override;
 
  private:

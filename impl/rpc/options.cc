@@ -83,6 +83,7 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.tensors = config.GetInt("limits.tensors");
   o.limits.values = config.GetInt("limits.values");
   o.limits.nesting = config.GetInt("limits.nesting");
+  o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");
   o.requests = config.GetInt("limits.requests");
 

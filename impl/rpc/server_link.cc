@@ -30,6 +30,10 @@ Status ServerLink::OnHello(const Hello& hello) {
   return SendMessage(reply);
 }
 
+std::string ServerLink::PeerName() const {
+  return introduced_ ? "worker " + worker_->NameOf(peer_) : "an unknown peer";
+}
+
 std::function<void(Ack)> ServerLink::AckTo(uint64_t call_id) {
   return [self = shared_from_this(), call_id](Ack ack) {
     ack.call_id = call_id;
@@ -107,8 +111,7 @@ void ServerLink::Closed(Status status) {
     if (auto request = weak.lock()) request->Cancel();
   }
   if (!status.ok() && !goodbye_) {
-    Log(LogLevel::kInfo, "the connection from ", introduced_ ? worker_->NameOf(peer_) : "an unknown peer",
-        " ended: ", status.ToString());
+    Log(LogLevel::kInfo, "the connection from ", PeerName(), " ended: ", status.ToString());
   }
   auto worker = std::exchange(worker_, nullptr);
   worker->OnServerLinkClosed(this, introduced_ ? peer_.load() : -1, goodbye_, status);

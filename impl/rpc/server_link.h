@@ -15,7 +15,8 @@ class Worker;
 
 class ServerLink final : public Link, public std::enable_shared_from_this<ServerLink> {
  public:
-  ServerLink(const WireLimits* limits, std::shared_ptr<Worker> worker) : Link(limits), worker_(std::move(worker)) {}
+  ServerLink(const WireLimits* limits, RpcMetrics* metrics, std::shared_ptr<Worker> worker)
+      : Link(limits, metrics), worker_(std::move(worker)) {}
 
   void Begin(std::shared_ptr<Connection> connection) { SetConnection(std::move(connection)); }
 
@@ -29,6 +30,7 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
  protected:
   Status OnMessage(DecodedMessage message) override;
   bool Introduced() const override { return introduced_; }
+  std::string PeerName() const override;
   void Closed(Status status) override;
 
  private:

@@ -71,7 +71,7 @@ Status Worker::StartTransport() {
   auto transport = OpenTransport(options_.transport, options_.plugins, options_.transport_options, this);
   if (!transport.ok()) return transport.status();
   transport_ = std::move(*transport);
-  limits_.header_bytes = std::min(limits_.header_bytes, transport_->max_header());
+  limits_.header_bytes = std::min(limits_.header_bytes, transport_->max_header() - kSealBytes);
   clock_ = transport_->clock();
   if (clock_ == nullptr) {
     own_clock_ = NewSteadyClock();
@@ -167,7 +167,7 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
   };
-  auto link = std::make_shared<ClientLink>(&limits_, std::move(owner));
+  auto link = std::make_shared<ClientLink>(&limits_, &metrics_, std::move(owner));
   auto connection = transport_->Connect(peer.member.address, link);
   if (!connection.ok()) return connection.status().WithPeer(peer.member.name);
   Hello hello;
@@ -209,7 +209,7 @@ void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status)
 
 std::shared_ptr<ConnectionEvents> Worker::OnAccept(std::shared_ptr<Connection> connection) {
   if (state_ == State::kClosed) return nullptr;
-  auto link = std::make_shared<ServerLink>(&limits_, shared_from_this());
+  auto link = std::make_shared<ServerLink>(&limits_, &metrics_, shared_from_this());
   link->Begin(std::move(connection));
   return link;
 }
@@ -396,6 +396,7 @@ std::string Worker::InfoJson() const {
                {"contexts", container_.size()},
                {"passes", engine_.active_passes()},
                {"requests", requests_.load()},
+               {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};
   return info.dump();
 }

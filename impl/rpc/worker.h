@@ -165,6 +165,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   const uint64_t incarnation_;
   const OperatorAllowList allowed_;
   WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
+  RpcMetrics metrics_;
   std::unique_ptr<Clock> own_clock_;  // null when the transport owns time
   std::unique_ptr<Transport> transport_;
   Clock* clock_ = nullptr;

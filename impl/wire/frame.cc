@@ -7,6 +7,7 @@
 
 #include "impl/wire/encoder.h"
 #include "impl/wire/layout.h"
+#include "impl/wire/seal.h"
 
 namespace gradferry {
 namespace {
@@ -45,7 +46,7 @@ Status CheckTotal(const char* message, const EncodedHeader& header, const Segmen
 }
 
 EncodedFrame Lay(EncodedHeader header, const SegmentLayout& layout) {
-  EncodedFrame frame{std::move(header.bytes), {}, nullptr};
+  EncodedFrame frame{std::move(header.bytes), {}, nullptr, std::nullopt};
   if (header.parts.empty()) return frame;
   auto memory = std::make_shared<FrameMemory>();
   // A part that is alone need not be copied: its bytes are the segment.
@@ -75,7 +76,9 @@ Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>
     SegmentLayout layout;
     for (const TensorPart& part : header.parts) layout.Add(part.length);
     GF_RETURN_IF_ERROR(CheckTotal(MessageName(message), header, layout, limits.message_bytes));
-    return Lay(std::move(header), layout);
+    EncodedFrame frame = Lay(std::move(header), layout);
+    if (limits.checksum_segments) frame.checksum = SegmentsChecksum(frame.segments);
+    return frame;
   } catch (...) {
     return StatusFromCurrentException().WithOperation(MessageName(message));
   }

@@ -5,11 +5,13 @@
 // Header: magic and version (4 bytes), kind (1), body; a tensor's description stands where the tensor does, so that the
 // message's tensor table is the descriptions in the order of the body. All numbers are little endian, lengths are
 // checked against what is there before anything is allocated, and every byte must be used: trailing bytes, unknown
-// kinds and unknown flags are errors (kDataLoss). docs/protocol.md says it byte by byte.
+// kinds and unknown flags are errors (kDataLoss). docs/protocol.md says it byte by byte. The seal that ends a header on
+// its way is the connection's business (seal.h) and not here.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +31,7 @@ struct WireLimits {
   uint32_t nesting = 16;      // of lists; 64 at most
   uint32_t name_bytes = 255;
   uint32_t error_chain = 16;  // links, 1 to 255; longer chains lose what is before the root cause when sent
+  bool checksum_segments = false;  // not a limit, but of this side as well: frames get a checksum of their segments
 };
 
 // Tensor parts of at most this many bytes are packed into the inline segment. Part of the protocol: the receiver knows
@@ -43,7 +46,8 @@ struct FrameSegment {
 struct EncodedFrame {
   std::string header;
   std::vector<FrameSegment> segments;
-  std::shared_ptr<void> owner;  // keeps the segments' memory
+  std::shared_ptr<void> owner;       // keeps the segments' memory
+  std::optional<uint32_t> checksum;  // of the segments; with limits.checksum_segments
 };
 
 // record_grad[i] marks the i-th tensor of the table as requiring grad on the wire; empty: none does. Errors: a tensor
