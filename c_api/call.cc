@@ -63,11 +63,10 @@ using namespace gradferry;
 
 int32_t gf_call_sync(gf_worker* worker, const gf_call* call, gf_list** results, gf_error** error) {
   return AtBoundary(error, Outs(results), [&]() -> Status {
-    GF_RETURN_IF_ERROR(CheckMayBlock("gf_call_sync"));
     GF_ASSIGN_OR_RETURN(const gf_call given, StructIn(call, "gf_call"));
     if (given.queue != nullptr) return InvalidArgument("gf_call.queue is for gf_call_start");
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> future, Start(worker, given));
-    future->Wait(kNever);  // the call's own deadline ends it
+    GF_RETURN_IF_ERROR(WaitFor(*future, kNever).status());  // the call's own deadline ends it
     return TakeOutcome(*future, results);
   });
 }

@@ -1,5 +1,8 @@
 // Contexts, passes and their gradients: gf_context_*, gf_backward_*, gf_optimizer_step.
+#include <cstdio>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
@@ -43,7 +46,52 @@ Result<std::shared_ptr<Future>> StartPass(gf_context* context, const gf_backward
   } else {
     request.grads.resize(given.root_count);
   }
+  if (given.inputs == nullptr && given.input_count > 0) return InvalidArgument("gf_backward.inputs is NULL");
+  if (given.inputs != nullptr && given.input_count == 0) {
+    return InvalidArgument("gf_backward.inputs chooses no input; NULL stands for all leaves");
+  }
+  request.chosen_inputs = given.inputs != nullptr;
+  GF_RETURN_IF_ERROR(ReadTensors(given.inputs, given.input_count, request.inputs, "input"));
   return object->worker->StartBackward(object->context, std::move(request), given.deadline);
+}
+
+std::string InMilliseconds(const nlohmann::json& value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f ms", value.get<double>());
+  return text;
+}
+
+// What gf_context_explain says as JSON, for people: a line for each pass, one for each thing that it waits for.
+std::string ExplanationAsText(const nlohmann::json& explained) {
+  auto name = [](const nlohmann::json& pass) {
+    return StrCat("pass ", pass["number"].get<uint64_t>(), " of worker ", pass["initiator"].get<std::string>());
+  };
+  std::string text = StrCat("context ", explained["context"].get<int64_t>(), " on worker ",
+                            explained["worker"].get<std::string>(), ": ", explained["passes"].size(), " passes");
+  if (!explained["turn"].is_null()) text += StrCat("; it is the turn of ", name(explained["turn"]));
+  if (const auto waiting = explained["waiting_turns"].get<size_t>(); waiting > 0) text += StrCat(", ", waiting, " wait");
+  text += '\n';
+  if (explained.contains("aborting")) {
+    const auto& aborting = explained["aborting"];
+    text += StrCat("  takes back ", name(aborting["turn"]), ": ", aborting["because"].get<std::string>(), "; ",
+                   aborting["unanswered"].get<int64_t>(), " peers have not answered\n");
+  }
+  for (const auto& pass : explained["passes"]) {
+    text += StrCat("  ", name(pass), " ", pass["state"].get<std::string>(), ", begun ",
+                   InMilliseconds(pass["elapsed_ms"]), " ago, ", pass["nodes_run"].get<uint64_t>(), " nodes run");
+    if (pass.contains("within")) text += StrCat(", within ", name(pass["within"]));
+    if (pass.contains("time_left_ms")) text += StrCat(", ", InMilliseconds(pass["time_left_ms"]), " left");
+    text += '\n';
+    for (const auto& peer : pass["unanswered"]) {
+      text += StrCat("    worker ", peer["peer"].get<std::string>(), " has not answered ",
+                     peer["messages"].get<int64_t>(), " messages for ", InMilliseconds(peer["for_ms"]), "\n");
+    }
+    for (const auto& send : pass["send_functions"]) {
+      text += StrCat("    send function ", send["id"].get<int64_t>(), " waits for gradients from worker ",
+                     send["from"].get<std::string>(), " for ", InMilliseconds(send["for_ms"]), "\n");
+    }
+  }
+  return text;
 }
 
 }  // namespace
@@ -94,13 +142,22 @@ int32_t gf_context_describe(gf_context* context, char* buffer, size_t capacity, 
   });
 }
 
+int32_t gf_context_explain(gf_context* context, uint32_t format, char* buffer, size_t capacity, size_t* length,
+                           gf_error** error) {
+  return AtBoundary(error, Outs(length), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(ContextObject * object, LiveContext(context));
+    if (format > GF_FORMAT_JSON) return Status(Code::kUnsupported, StrCat("the format ", format, " is not known"));
+    const nlohmann::json explained = object->worker->ExplainContext(*object->context);
+    return TextOut(format == GF_FORMAT_JSON ? explained.dump() : ExplanationAsText(explained), buffer, capacity, length);
+  });
+}
+
 int32_t gf_backward_sync(gf_context* context, const gf_backward* backward, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
-    GF_RETURN_IF_ERROR(CheckMayBlock("gf_backward_sync"));
     GF_ASSIGN_OR_RETURN(const gf_backward given, StructIn(backward, "gf_backward"));
     if (given.queue != nullptr) return InvalidArgument("gf_backward.queue is for gf_backward_start");
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> future, StartPass(context, given));
-    future->Wait(kNever);  // the pass's own deadline ends it
+    GF_RETURN_IF_ERROR(WaitFor(*future, kNever).status());  // the pass's own deadline ends it
     return TakeOutcome(*future, nullptr);
   });
 }

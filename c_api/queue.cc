@@ -75,6 +75,13 @@ Status CheckMayBlock(const char* function) {
   return Status(Code::kReentrant, StrCat(function, " blocks and was called within a direct callback"));
 }
 
+Result<bool> WaitFor(const Future& future, int64_t timeout) {
+  if (future.done()) return true;
+  Executor::BlockingScope scope;
+  GF_RETURN_IF_ERROR(scope.status());
+  return future.Wait(timeout);
+}
+
 Status CheckTime(int64_t time, const char* what) {
   return time >= 0 ? OkStatus() : InvalidArgument(StrCat(what, " is ", time, " ns; it must not be negative"));
 }
@@ -192,8 +199,8 @@ int32_t gf_future_wait(gf_future* future, int64_t timeout, gf_error** error) {
     GF_RETURN_IF_ERROR(CheckTime(timeout, "the timeout"));
     const std::shared_ptr<Future> held = object->future;
     if (held->done()) return OkStatus();
-    GF_RETURN_IF_ERROR(CheckMayBlock("gf_future_wait"));
-    if (held->Wait(timeout)) return OkStatus();
+    GF_ASSIGN_OR_RETURN(const bool done, WaitFor(*held, timeout));
+    if (done) return OkStatus();
     return Status(Code::kDeadlineExceeded, StrCat("the call had not ended after ", timeout / 1000000.0, " ms"));
   });
 }

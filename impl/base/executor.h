@@ -1,5 +1,6 @@
-// A pool of threads that runs tasks in the order in which they were posted. Tasks must not block on anything that
-// another task of the pool has to do: a pool of one thread must be enough.
+// A pool of threads that runs tasks in the order in which they were posted. A task that must wait for something which
+// another task may have to do says so (BlockingScope): then another thread takes this one's place meanwhile, so that
+// a pool of one thread is enough for any depth of waiting.
 #pragma once
 
 #include <condition_variable>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "impl/base/clock.h"
+#include "impl/base/status.h"
 
 namespace gradferry {
 
@@ -25,11 +27,27 @@ class Executor {
   // Runs what was posted, also by tasks meanwhile, and ends the threads. Idempotent; not on a thread of the pool.
   void Stop();
 
-  // Whether the calling thread belongs to any Executor of the process: such a thread must not block.
+  // Whether the calling thread belongs to any Executor of the process.
   static bool OnPoolThread();
+
+  // On a thread of a pool, while it lives: the thread waits and does not count among the pool's, nor hold its clock. On
+  // any other thread it does nothing. kResourceExhausted when too many threads of the pool wait already (kMaxBlocked).
+  class BlockingScope {
+   public:
+    BlockingScope();
+    ~BlockingScope();
+    BlockingScope(const BlockingScope&) = delete;
+    const Status& status() const { return status_; }
+
+   private:
+    Executor* executor_;
+    Status status_;
+  };
+  static constexpr size_t kMaxBlocked = 4096;
 
  private:
   void Run();
+  void StartThread();  // with mutex_ held
 
   Clock* const clock_;
   std::mutex mutex_;  // guards the queue and the flags; a leaf lock
@@ -37,7 +55,11 @@ class Executor {
   std::deque<std::function<void()>> tasks_;
   size_t running_ = 0;
   bool stopping_ = false;
+  const size_t wanted_;   // threads that do not wait
+  size_t blocked_ = 0;
+  size_t alive_ = 0;      // threads, blocked ones included
   std::vector<std::thread> threads_;
+  std::vector<std::thread> finished_;  // have left Run, or are about to
 };
 
 }  // namespace gradferry

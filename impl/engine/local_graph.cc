@@ -15,32 +15,99 @@ namespace gradferry {
 using torch::autograd::AccumulateGrad;
 using torch::autograd::Edge;
 
+LocalGraph::NodeState& LocalGraph::StateOf(const NodePtr& node) {
+  auto [it, inserted] = states_.try_emplace(node.get());
+  NodeState& state = it->second;
+  if (inserted) {
+    state.node = node;
+    state.recv = dynamic_cast<RecvRpcBackward*>(node.get());
+    if (state.recv) state.reached_outputs.resize(state.recv->num_inputs());
+    if (chosen_inputs_) {
+      state.needs = std::make_unique<NodeNeeds>();
+      state.needs->inputs.resize(node->num_inputs());
+    }
+  }
+  return state;
+}
+
 std::vector<LocalGraph::ReachedOutput> LocalGraph::Start(const edge_list& edges) {
   std::vector<ReachedOutput> reached;
   std::vector<Node*> stack;
-  auto walk_edge = [&](const Edge& edge) {
+  auto walk_edge = [&](Node* from, const Edge& edge) {
     if (!edge.is_valid()) return;
-    auto [it, first] = states_.try_emplace(edge.function.get());
-    NodeState& state = it->second;
+    NodeState& state = StateOf(edge.function);
     ++state.missing;
-    if (first) {
-      state.node = edge.function;
-      state.recv = dynamic_cast<RecvRpcBackward*>(edge.function.get());
-      if (state.recv) state.reached_outputs.resize(state.recv->num_inputs());
-      stack.push_back(edge.function.get());
+    if (!std::exchange(state.walked, true)) stack.push_back(edge.function.get());
+    if (state.needs) {
+      state.needs->from.push_back({from, edge.input_nr});
+      if (from != nullptr && state.needs->inputs[edge.input_nr]) NeedOutputs(from);
     }
     if (state.recv && !state.reached_outputs[edge.input_nr]) {
       state.reached_outputs[edge.input_nr] = true;
       reached.push_back({state.recv, edge.input_nr});
     }
   };
-  for (const Edge& edge : edges) walk_edge(edge);
+  for (const Edge& edge : edges) walk_edge(nullptr, edge);
   while (!stack.empty()) {
     Node* node = stack.back();
     stack.pop_back();
-    for (const Edge& edge : node->next_edges()) walk_edge(edge);
+    for (const Edge& edge : node->next_edges()) walk_edge(node, edge);
   }
+  SpreadNeeds();
   return reached;
+}
+
+// ---- Chosen inputs -----------------------------------------------------------------------------------------------
+
+void LocalGraph::Choose(const Edge& edge, const at::Tensor& input) {
+  NodeState& state = StateOf(edge.function);
+  state.needs->inputs[edge.input_nr] = true;
+  state.needs->chosen.emplace_back(edge.input_nr, input);
+}
+
+void LocalGraph::NeedInput(Node* node, uint32_t input) {
+  NodeState& state = states_.at(node);
+  if (state.needs->inputs[input]) return;
+  state.needs->inputs[input] = true;
+  spreading_.emplace_back(node, input);
+}
+
+void LocalGraph::Need(RecvRpcBackward& recv, uint32_t output) {
+  NodeNeeds& needs = *states_.at(&recv).needs;
+  needs.runs = true;
+  needs.peer.resize(needs.inputs.size());
+  needs.peer[output] = true;
+  NeedInput(&recv, output);
+  SpreadNeeds();
+}
+
+void LocalGraph::NeedOutputs(Node* node) {
+  NodeNeeds& needs = *states_.at(node).needs;
+  if (std::exchange(needs.runs, true)) return;
+  for (uint32_t i = 0; i < needs.inputs.size(); ++i) NeedInput(node, i);
+}
+
+void LocalGraph::SpreadNeeds() {
+  while (!spreading_.empty()) {
+    const auto [node, input] = spreading_.back();
+    spreading_.pop_back();
+    for (const NodeNeeds::From& from : states_.at(node).needs->from) {
+      if (from.input == input && from.node != nullptr) NeedOutputs(from.node);
+    }
+  }
+}
+
+bool LocalGraph::Needs(const Edge& edge) const {
+  if (!edge.is_valid()) return false;
+  auto it = states_.find(edge.function.get());
+  return it != states_.end() && (!it->second.needs || it->second.needs->inputs[edge.input_nr]);
+}
+
+void LocalGraph::Restrict() {
+  for (auto& [node, state] : states_) {
+    state.missing = 0;
+    for (const NodeNeeds::From& from : state.needs->from) state.missing += state.needs->inputs[from.input] ? 1 : 0;
+  }
 }
 
 namespace {
@@ -89,6 +156,7 @@ void LocalGraph::Contribute(const Edge& edge, at::Tensor gradient) {
   auto it = states_.find(edge.function.get());
   if (it == states_.end()) return;  // not reachable from any entry: cannot be, every walked node's edges were walked
   NodeState& state = it->second;
+  if (state.needs && !state.needs->inputs[edge.input_nr]) return;
   state.buffer.Add(edge.input_nr, std::move(gradient));
   if (--state.missing == 0) PushReady(edge.function.get());
 }
@@ -159,6 +227,17 @@ Status LocalGraph::RunOne() {
 Status LocalGraph::Run(NodeState& state) {
   Node& node = *state.node;
   variable_list inputs = RunPreHooks(node, std::move(state.buffer).Take(node.num_inputs()), state.reached_outputs);
+  if (state.needs) {
+    if (dynamic_cast<AccumulateGrad*>(&node) == nullptr) {
+      for (const auto& [input, chosen] : state.needs->chosen) {
+        if (inputs[input].defined()) sinks_.leaf(chosen, inputs[input]);
+      }
+      if (!state.needs->runs) return OkStatus();
+    }
+    for (size_t i = 0; state.recv && i < inputs.size(); ++i) {
+      if (!state.needs->peer[i]) inputs[i].reset();
+    }
+  }
   if (auto* leaf = dynamic_cast<AccumulateGrad*>(&node)) {
     if (!inputs.empty() && inputs[0].defined()) {
       const at::Tensor variable = leaf->variable;

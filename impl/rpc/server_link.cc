@@ -53,8 +53,15 @@ Status ServerLink::OnRequest(DecodedMessage decoded) {
     worker_->engine_.OnGradients(from, std::move(*gradients), std::move(reply));
   } else if (auto* finished = std::get_if<MarkFinished>(&message)) {
     worker_->engine_.OnMarkFinished(*finished);
+  } else if (auto* needed = std::get_if<MarkNeeded>(&message)) {
+    auto reply = AckTo(needed->call_id);
+    worker_->engine_.OnNeeded(from, std::move(*needed), std::move(reply));
   } else if (auto* abort = std::get_if<AbortPass>(&message)) {
-    worker_->engine_.OnAbort(from, *abort);
+    worker_->engine_.OnAbort(from, *abort, AckTo(abort->call_id));
+  } else if (auto* turn = std::get_if<RequestTurn>(&message)) {
+    worker_->engine_.OnRequestTurn(*turn, AckTo(turn->call_id));
+  } else if (auto* turn = std::get_if<EndTurn>(&message)) {
+    worker_->engine_.OnEndTurn(*turn);
   } else if (auto* cleanup = std::get_if<CleanupAutogradContext>(&message)) {
     const int64_t context_id = cleanup->context_id;
     // On the pool: freeing a graph takes time.

@@ -334,6 +334,13 @@ std::string Worker::DescribeContext(const DistAutogradContext& context) const {
   return description.dump();
 }
 
+nlohmann::json Worker::ExplainContext(const DistAutogradContext& context) const {
+  nlohmann::json explained = engine_.Explain(context.id());
+  explained["context"] = context.id();
+  explained["worker"] = name();
+  return explained;
+}
+
 Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogradContext> context,
                                                       BackwardRequest request, int64_t timeout) {
   GF_RETURN_IF_ERROR(CheckOpen());

@@ -19,6 +19,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "impl/autograd/container.h"
 #include "impl/base/executor.h"
 #include "impl/base/live.h"
@@ -86,6 +88,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Result<std::shared_ptr<DistAutogradContext>> FindContext(int64_t id) const { return container_.Find(id); }
   Status ReleaseContext(int64_t id);
   std::string DescribeContext(const DistAutogradContext& context) const;
+  // What the passes in it wait for, for gf_context_explain.
+  nlohmann::json ExplainContext(const DistAutogradContext& context) const;
 
   // timeout in ns from now; 0: the default. The future completes without values.
   Result<std::shared_ptr<Future>> StartBackward(std::shared_ptr<DistAutogradContext> context, BackwardRequest request,

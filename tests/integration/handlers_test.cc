@@ -264,33 +264,53 @@ TEST_P(HandlersTest, ARunningRequestGoesOnWhenItsHandlerIsTakenAway) {
   EXPECT_EQ(IntAt(Await(call), 0), 5);
 }
 
-TEST_P(HandlersTest, BlockingFunctionsAreRefusedWithinADirectHandler) {
+TEST_P(HandlersTest, SomeBlockingFunctionsAreRefusedWithinADirectHandler) {
   Group group(transport(), {"caller", "callee"});
   Slot<std::vector<int32_t>> seen;
   gf_worker* callee = group[1];
-  const Context context = NewContext(callee);
-  const Tensor leaf = WithGrad(Floats({}, {1}));
   const Queue queue = NewQueue();
   HandleDirect(callee, "blocks", [&](Request request) {
-    const Future pending = StartCall(callee, "caller", "answer", NewList());
     gf_entry entry;
     size_t count = 0;
     seen.Put({
-        ErrorOf([&] { CallWorker(callee, "caller", "answer", NewList()); }).code,
-        ErrorOf([&] { Backward(context, {leaf}); }).code,
         ErrorOf([&] { Call(gf_queue_next, queue, &entry, size_t{1}, kSecond, &count); }).code,
         ErrorOf([&] { Call(gf_worker_close, callee, kSecond); }).code,
         ErrorOf([&] { Call(gf_worker_open, nullptr, Worker().out()); }).code,
-        IsDone(pending) ? GF_REENTRANT : ErrorOf([&] { Call(gf_future_wait, pending, kSecond); }).code,
     });
     // What does not wait is fine.
     Call(gf_queue_next, queue, &entry, size_t{1}, int64_t{0}, &count);
     Reply(request, NewList());
   });
-  HandleDirect(group[0], "answer", [](Request request) { Reply(request, NewList()); });
   CallWorker(group[0], "callee", "blocks", NewList());
-  EXPECT_EQ(seen.Take(), std::vector<int32_t>(6, GF_REENTRANT));
-  Release(context);
+  EXPECT_EQ(seen.Take(), std::vector<int32_t>(3, GF_REENTRANT));
+}
+
+// Calls, passes and futures may be waited for within a direct handler, to any depth, although the pool has one thread.
+TEST_P(HandlersTest, DirectHandlersMayWaitAlthoughThePoolHasOneThread) {
+  Group group(transport(), {"even", "odd"}, {{"worker.threads", "1"}});
+  constexpr int64_t kDepth = 64;
+  for (int i = 0; i < 2; ++i) {
+    gf_worker* self = group[i];
+    const std::string other = i == 0 ? "odd" : "even";
+    HandleDirect(self, "descend", [self, other](Request request) {
+      const List arguments = Arguments(request);
+      const Tensor tensor = TensorAt(arguments, 1);
+      const int64_t left = IntAt(arguments, 0);
+      if (left == 0) return Reply(request, ListOf(Mul(tensor, tensor)));
+      const List deeper = CallWorker(self, other, "descend", ListOf(left - 1, tensor), CallOptions().Parent(request));
+      // A pass of its own, in a context of its own, while the others wait.
+      const Context context = NewContext(self);
+      const Tensor leaf = WithGrad(Floats({}, {3}));
+      Backward(context, {Mul(leaf, leaf)});
+      if (ReadFloats(Gradient(context, leaf)) != std::vector<float>{6}) return Reply(request, NewList());
+      Reply(request, deeper);
+    });
+  }
+  const Context context = NewContext(group[0]);
+  const Tensor leaf = WithGrad(Floats({2}, {2, 3}));
+  const Tensor squared = TensorAt(CallWorker(group[0], "odd", "descend", ListOf(kDepth, leaf), In(context)), 0);
+  Backward(context, {Sum(squared)});
+  EXPECT_EQ(ReadFloats(Gradient(context, leaf)), std::vector<float>({4, 6}));
 }
 
 // A handler that needs another worker's answer starts a call and answers when that has ended: nobody waits.

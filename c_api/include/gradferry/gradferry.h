@@ -21,8 +21,9 @@
  *   Structs    Start with struct_size = sizeof. Zero-initialise them: a zero field means its default. Fields that this
  *              library does not know must be zero, or the call is refused with GF_UNSUPPORTED.
  *   Threads    Any thread, concurrently, unless a comment says "one call at a time" (for the same handle). Functions
- *              that wait say "Blocks". A blocking function called on a thread of the library itself (within a direct
- *              callback) returns GF_REENTRANT instead of deadlocking.
+ *              that wait say "Blocks". On a thread of the library itself (within a direct callback) gf_call_sync,
+ *              gf_backward_sync and gf_future_wait may wait, another thread takes that one's place meanwhile; the other
+ *              blocking functions return GF_REENTRANT instead of deadlocking.
  *   State      Nothing is kept per thread: the context, the deadline and the grad mode are arguments.
  *   Time       Nanoseconds from now, in int64_t; 0 is the worker's default, GF_NO_DEADLINE is none.
  *   Fork       After fork only exec is allowed: calls in the child fail with GF_FAILED_PRECONDITION.
@@ -608,6 +609,18 @@ GF_API int32_t gf_context_release(gf_context* context, gf_error** error);
 GF_API int32_t gf_context_describe(gf_context* context, char* buffer, size_t capacity, size_t* length,
                                    gf_error** error);
 
+#define GF_FORMAT_TEXT 0u
+#define GF_FORMAT_JSON 1u
+
+/* What the passes in this context wait for, on this worker: whose turn it is; for each pass its age, its state, which peers
+ * owe it an answer and since when, and which send functions wait for gradients, from whom and since when; what is being
+ * taken back after a failure. JSON: {context, worker, turn {initiator, number}, waiting_turns, passes [{initiator, number,
+ * state, elapsed_ms, time_left_ms, nodes_run, unanswered [{peer, messages, for_ms}], send_functions [{id, from,
+ * for_ms}]}], aborting {turn, because, unanswered}}; fields may be added. Does not wait for the passes. Two-call string:
+ * the text changes between the calls, so leave room. */
+GF_API int32_t gf_context_explain(gf_context* context, uint32_t format, char* buffer, size_t capacity, size_t* length,
+                                  gf_error** error);
+
 /* ---- Backward -------------------------------------------------------------------------------------------------- */
 
 /* A pass. */
@@ -622,14 +635,20 @@ typedef struct gf_backward {
                               configuration */
   gf_queue* queue;         /* gf_backward_start only: where the completion goes, or NULL */
   uintptr_t token;
+  gf_tensor* const* inputs; /* input_count tensors of this process that require grad, leaves or not: only their gradients
+                               are computed, on this worker, and nothing that does not lead to them runs or is sent,
+                               on any worker; NULL: the gradients of all leaves on all workers */
+  size_t input_count;
 } gf_backward;
 
 /* Computes the gradients of the roots with respect to every leaf that they depend on, on every worker, and adds them to
  * the context there. `.grad` of tensors is never touched. When it returns, the gradients on all workers are complete.
  * The graph is walked exactly: what the roots do not depend on neither runs nor gets a gradient, results that nobody
  * used do no harm. An error on any worker ends the pass everywhere, with a GF_PASS_ABORTED whose cause names worker and
- * operator; gradients of that pass may then be incomplete. Passes that one worker starts in one context run one after
- * the other; one that another worker starts meanwhile fails with GF_FAILED_PRECONDITION. Blocks. */
+ * operator, and all workers take back the gradients that it had added. Passes in one context run one after the other, in
+ * the order in which they ask the worker that made the context, whichever workers begin them; the deadline includes that
+ * wait. A pass may begin within another one (in a tensor hook, say): it then shares that one's turn, and when it fails so
+ * does the other. Blocks. */
 GF_API int32_t gf_backward_sync(gf_context* context, const gf_backward* backward, gf_error** error);
 /* Starts a pass; as gf_call_start. The completion has no results. */
 GF_API int32_t gf_backward_start(gf_context* context, const gf_backward* backward, gf_future** future,

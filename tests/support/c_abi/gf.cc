@@ -336,6 +336,23 @@ nlohmann::json Describe(const Context& context) {
   return nlohmann::json::parse(Text(gf_context_describe, context.get()));
 }
 
+std::string ExplainText(const Context& context) {
+  // The text grows and shrinks from call to call.
+  std::string text(1 << 16, '\0');
+  size_t length = 0;
+  Call(gf_context_explain, context, uint32_t{GF_FORMAT_TEXT}, text.data(), text.size(), &length);
+  text.resize(length);
+  return text;
+}
+
+nlohmann::json Explain(const Context& context) {
+  std::string text(1 << 16, '\0');
+  size_t length = 0;
+  Call(gf_context_explain, context, uint32_t{GF_FORMAT_JSON}, text.data(), text.size(), &length);
+  text.resize(length);
+  return nlohmann::json::parse(text);
+}
+
 nlohmann::json Info(gf_worker* worker) { return nlohmann::json::parse(Text(gf_worker_info, worker)); }
 
 namespace {
@@ -343,7 +360,8 @@ namespace {
 // A gf_backward with the arrays that it points to.
 struct FilledBackward {
   FilledBackward(const std::vector<Tensor>& given, const BackwardOptions& options)
-      : roots(given.begin(), given.end()), seeds(options.seeds.begin(), options.seeds.end()) {
+      : roots(given.begin(), given.end()), seeds(options.seeds.begin(), options.seeds.end()),
+        inputs(options.inputs.begin(), options.inputs.end()) {
     backward.struct_size = sizeof(backward);
     backward.retain_graph = options.retain ? 1 : 0;
     backward.roots = roots.data();
@@ -352,10 +370,12 @@ struct FilledBackward {
     backward.deadline = options.deadline;
     backward.queue = options.queue;
     backward.token = options.token;
+    backward.inputs = inputs.empty() ? nullptr : inputs.data();
+    backward.input_count = inputs.size();
   }
   FilledBackward(const FilledBackward&) = delete;
 
-  std::vector<gf_tensor*> roots, seeds;
+  std::vector<gf_tensor*> roots, seeds, inputs;
   gf_backward backward{};
 };
 

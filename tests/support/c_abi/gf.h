@@ -314,16 +314,20 @@ Context NewContext(gf_worker* worker);
 Context FindContext(gf_worker* worker, int64_t id);
 void Release(const Context& context);
 nlohmann::json Describe(const Context& context);
+nlohmann::json Explain(const Context& context);
+std::string ExplainText(const Context& context);
 nlohmann::json Info(gf_worker* worker);
 
 struct BackwardOptions {
   BackwardOptions& Retain() { return retain = true, *this; }
   BackwardOptions& Seeds(std::vector<Tensor> values) { return seeds = std::move(values), *this; }
   BackwardOptions& Deadline(int64_t value) { return deadline = value, *this; }
+  BackwardOptions& Inputs(std::vector<Tensor> values) { return inputs = std::move(values), *this; }
   BackwardOptions& To(const Queue& value, uintptr_t value_token) { return queue = value, token = value_token, *this; }
 
   bool retain = false;
   std::vector<Tensor> seeds;  // none, or one for each root; an empty handle is ones
+  std::vector<Tensor> inputs;  // none: all leaves
   int64_t deadline = 0;
   gf_queue* queue = nullptr;
   uintptr_t token = 0;
