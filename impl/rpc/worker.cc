@@ -405,6 +405,7 @@ std::string Worker::InfoJson() const {
                {"requests", requests_.load()},
                {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};
+  if (transport_) info["transport_counters"] = json::parse(transport_->StatsJson(), nullptr, /*allow_exceptions=*/false);
   return info.dump();
 }
 

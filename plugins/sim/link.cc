@@ -57,7 +57,7 @@ Fate Link::Decide(const FrameView* frame, uint64_t now_ns) {
   if (frame != nullptr) {
     for (size_t i = 0; i < options.faults.rules.size(); ++i) {
       const FaultRule& rule = options.faults.rules[i];
-      if (Applies(rule, i, *frame, now_ns)) Apply(rule, i, *frame, &fate);
+      if (Applies(rule, i, *frame, now_ns) && Apply(rule, i, *frame, &fate)) ++sender_->struck;
     }
   }
   ++index_;
@@ -76,7 +76,7 @@ bool Link::Applies(const FaultRule& rule, size_t number, const FrameView& frame,
   return Unit(Draw(Purpose::kHappens, number)) < rule.probability;
 }
 
-void Link::Apply(const FaultRule& rule, size_t number, const FrameView& frame, Fate* fate) const {
+bool Link::Apply(const FaultRule& rule, size_t number, const FrameView& frame, Fate* fate) const {
   const uint64_t delay_ns =
       rule.delay_min_ns + Draw(Purpose::kDelay, number) % (rule.delay_max_ns - rule.delay_min_ns + 1);
   const Range range = RangeOf(rule.part, frame);
@@ -91,22 +91,25 @@ void Link::Apply(const FaultRule& rule, size_t number, const FrameView& frame, F
       fate->again_after_ns = delay_ns;
       break;
     case Fault::kTruncate: {
-      if (range.length == 0) break;
+      if (range.length == 0) return false;
       const uint64_t kept = rule.keep != kAlways ? rule.keep : Draw(Purpose::kKeep, number) % range.length;
       // At least one byte arrives: a frame has a header.
-      if (kept < range.length) fate->keep = std::max<uint64_t>(range.begin + kept, 1);
+      if (kept >= range.length) return false;
+      fate->keep = std::max<uint64_t>(range.begin + kept, 1);
       break;
     }
     case Fault::kFlip: {
-      if (range.length == 0) break;
+      if (range.length == 0) return false;
       const uint64_t bit = rule.bit != kAlways ? rule.bit : Draw(Purpose::kFlip, number) % (8 * range.length);
-      if (bit < 8 * range.length) fate->flip = 8 * range.begin + bit;
+      if (bit >= 8 * range.length) return false;
+      fate->flip = 8 * range.begin + bit;
       break;
     }
     case Fault::kReset:
       fate->reset = true;
       break;
   }
+  return true;
 }
 
 uint64_t Link::Draw(Purpose purpose) const { return Combine(Combine(stream_, index_), static_cast<uint64_t>(purpose)); }

@@ -53,6 +53,7 @@ class Sender {
   explicit Sender(const Options& options) : options(options) {}
 
   const Options& options;
+  uint64_t struck = 0;  // how often a rule has done something
 
  private:
   friend class Link;
@@ -78,7 +79,8 @@ class Link {
   uint64_t Draw(Purpose purpose) const;
   uint64_t Draw(Purpose purpose, size_t rule) const;
   bool Applies(const FaultRule& rule, size_t number, const FrameView& frame, uint64_t now_ns);
-  void Apply(const FaultRule& rule, size_t number, const FrameView& frame, Fate* fate) const;
+  // False when the frame has not what the rule damages.
+  bool Apply(const FaultRule& rule, size_t number, const FrameView& frame, Fate* fate) const;
 
   Sender* sender_;
   LinkId id_;

@@ -122,6 +122,7 @@ int32_t Transport::Stats(char* buffer, size_t capacity, size_t* length) {
     stats["bytes_sent"] = counters_.bytes_sent;
     stats["frames_received"] = counters_.frames_received;
     stats["frames_lost"] = counters_.frames_lost;
+    stats["faults"] = sender_.struck;
     stats["frames_damaged"] = counters_.frames_damaged;
     stats["frames_repeated"] = counters_.frames_repeated;
     stats["trace"] = network_->trace_locked();

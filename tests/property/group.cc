@@ -65,6 +65,13 @@ Group::Group(const GroupOptions& options) {
                network, "\"\nseed = ", options.seed % 1000000, "\ntime = \"", options.virtual_time ? "virtual" : "real",
                "\"\nlatency_max_us = ", options.latency_max_us, "\n");
     Status status = config.LoadText(text);
+    const auto of_this = options.of_one.find(i);
+    for (const auto* settings : {&options.settings, of_this == options.of_one.end() ? nullptr : &of_this->second}) {
+      if (settings == nullptr) continue;
+      for (const auto& [key, value] : *settings) {
+        if (status.ok()) status = config.Set(key, value);
+      }
+    }
     if (!status.ok()) throw std::runtime_error(status.ToString());
     auto worker = Worker::Open(config);
     if (!worker.ok()) throw std::runtime_error(worker.status().ToString());

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -42,6 +43,8 @@ struct GroupOptions {
   uint64_t seed = 0;         // of the network
   bool virtual_time = false;
   int latency_max_us = 0;
+  std::map<std::string, std::string> settings;               // besides these, of all workers
+  std::map<int, std::map<std::string, std::string>> of_one;  // of some
 };
 
 class Group {

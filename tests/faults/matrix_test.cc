@@ -1,0 +1,196 @@
+// The fault matrix: every kind of message times everything that can happen to a frame on its way. Whatever it is, each
+// call and each pass ends in time, with what it would have come to without the fault or with a typed error; nothing is
+// left; and the next step, in the same context and in a new one, is exact.
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "tests/faults/training.h"
+
+namespace gradferry::faults {
+namespace {
+
+// Whether a context in which a pass has failed is as good as a new one. Otherwise the steps after it use a new one.
+constexpr bool kFailedPassesAreTakenBack = false;
+// Whether a connection ends when its introduction does not come to an end.
+constexpr bool kIntroductionsHaveALimit = false;
+
+struct Kind {
+  const char* name;
+  const char* bytes;  // as in transport.sim.faults, see docs/protocol.md
+  StepOptions step;   // in which it is sent
+};
+
+StepOptions Plain() { return {}; }
+StepOptions HookFails() {
+  StepOptions options;
+  options.hook_fails = true;
+  return options;
+}
+StepOptions CallIsCancelled() {
+  StepOptions options;
+  options.call_is_cancelled = true;
+  return options;
+}
+
+const std::vector<Kind>& Kinds() {
+  static const auto* const kinds = new std::vector<Kind>{
+      {"Hello", "[[4, 1]]", Plain()},
+      {"HelloReply", "[[4, 2]]", Plain()},
+      {"Goodbye", "[[4, 3]]", Plain()},
+      {"Call", "[[4, 4]]", Plain()},
+      {"Reply", "[[4, 5]]", Plain()},
+      {"Cancel", "[[4, 6]]", CallIsCancelled()},
+      {"RpcWithAutogradCall", "[[4, 7], [21, 4]]", Plain()},
+      {"RpcWithAutogradReply", "[[4, 7], [21, 5]]", Plain()},
+      {"MarkSendFunctions", "[[4, 8]]", Plain()},
+      {"MarkFinished", "[[4, 9]]", Plain()},
+      {"PropagateGradients", "[[4, 10]]", Plain()},
+      {"AbortPass", "[[4, 11]]", HookFails()},
+      {"CleanupAutogradContext", "[[4, 12]]", Plain()},
+      {"Ack", "[[4, 13]]", Plain()},
+  };
+  return *kinds;
+}
+
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+
+struct Fault {
+  const char* name;
+  const char* rule;
+  // So many steps after the fault may fail: it may be seen only when the connection is used again.
+  int failures = 2;
+};
+
+const std::vector<Fault>& Faults() {
+  static const auto* const faults = new std::vector<Fault>{
+      {"Lost", R"(fault = "loss")"},
+      {"Reset", R"(fault = "reset")"},
+      {"Duplicated", R"(fault = "duplicate")"},
+      {"DuplicatedLater", R"(fault = "duplicate", delay_us = 700)"},
+      {"Late", R"(fault = "delay", delay_us = 25_000_000)", /*failures=*/8},
+      {"Truncated", R"(fault = "truncate", part = "header")"},
+      {"CutShort", R"(fault = "truncate", part = "segments")"},
+      {"HeaderFlipped", R"(fault = "flip", part = "header")"},
+      {"SegmentFlipped", R"(fault = "flip", part = "segments")"},
+  };
+  return *faults;
+}
+
+bool IsExpected(Code code) {
+  switch (code) {
+    case Code::kDeadlineExceeded:
+    case Code::kPeerLost:
+    case Code::kUnavailable:
+    case Code::kDataLoss:
+    case Code::kPassAborted:
+    case Code::kCancelled:
+    case Code::kAborted:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What is wrong with an error, or nothing.
+std::string Judge(const Status& status) {
+  bool named = false;
+  for (auto error = status.error(); error; error = error->cause) {
+    if (!IsExpected(error->code)) return "the code is " + std::string(CodeName(error->code));
+    named = named || !error->worker.empty() || !error->peer.empty();
+  }
+  if (!named) return "no worker is named";
+  if (status.code() != Code::kPassAborted && status.error()->operation.empty()) return "no operation is named";
+  return "";
+}
+
+class Matrix : public ::testing::TestWithParam<Kind> {
+ protected:
+  static std::vector<at::Tensor> Expected() {
+    static const auto* const expected = new std::vector<at::Tensor>([] {
+      Training training({});
+      return training.Step().gradients;
+    }());
+    return *expected;
+  }
+
+  static std::string Differ(const std::vector<at::Tensor>& wanted, const std::vector<at::Tensor>& got) {
+    if (wanted.size() != got.size()) return "there are not as many gradients";
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      if (!got[i].defined()) return StrCat("gradient ", i, " is not there");
+      if (!at::equal(wanted[i], got[i])) return StrCat("gradient ", i, " is\n", got[i], "\ninstead of\n", wanted[i]);
+    }
+    return "";
+  }
+
+  // One place of the matrix. What went wrong, or nothing; struck: whether the fault happened.
+  static std::string Try(const Kind& kind, const std::string& rule, int failures, int sender, bool* struck) {
+    const std::map<int, std::map<std::string, std::string>> settings = {
+        {sender, {{"transport.sim.faults", "[{ " + rule + " }]"}}}};
+    Training training(settings);
+    int failed = 0;
+    for (int step = 0; step < failures + 2; ++step) {
+      StepOptions options = step == 0 ? kind.step : StepOptions();
+      options.context_is_kept = true;
+      const Outcome outcome = training.Step(options);
+      const std::string where = StrCat("step ", step, ", ", outcome.what, ": ");
+      if (outcome.late > kLate) return StrCat(where, "ended ", outcome.late / 1e6, " ms after its deadline");
+      if (outcome.status.ok()) {
+        if (options.hook_fails) return where + "the pass did not fail";
+        const std::string difference = Differ(Expected(), outcome.gradients);
+        if (!difference.empty()) return where + difference;
+        // A context in which something failed is as good as a new one; after a good step there is a new one.
+        training.Release();
+        const std::string left = training.LeftBehind();
+        if (!left.empty()) return where + "left behind: " + left;
+      } else {
+        if (!options.hook_fails && training.Struck(sender) == 0) return where + outcome.status.ToString();
+        if (!kFailedPassesAreTakenBack) training.Release();
+        const std::string wrong = options.hook_fails ? "" : Judge(outcome.status);
+        if (!wrong.empty()) return StrCat(where, wrong, ": ", outcome.status.ToString());
+        if (++failed > failures) return StrCat(where, "failed again: ", outcome.status.ToString());
+      }
+    }
+    const std::string wrong = training.Close();
+    *struck = training.Struck(sender) > 0;
+    return wrong;
+  }
+};
+
+TEST_P(Matrix, EndsInTimeExactOrWithATypedErrorAndLeavesNothing) {
+  const Kind& kind = GetParam();
+  for (const Fault& fault : Faults()) {
+    const bool introduces = kind.name == std::string("Hello") || kind.name == std::string("HelloReply");
+    if (!kIntroductionsHaveALimit && introduces && fault.name == std::string("Lost")) continue;
+    int struck_times = 0;
+    for (int sender = 0; sender < 3; ++sender) {
+      for (int receiver = 0; receiver < 3; ++receiver) {
+        if (receiver == sender) continue;
+        for (int nth = 1; nth <= 3; ++nth) {
+          const std::string rule =
+              StrCat(fault.rule, ", bytes = ", kind.bytes, ", to = [", receiver + 1, "], first = ", nth, ", count = 1");
+          SCOPED_TRACE(StrCat("worker w", sender, ": { ", rule, " }"));
+          bool struck = false;
+          const std::string wrong = Try(kind, rule, fault.failures, sender, &struck);
+          EXPECT_EQ(wrong, "");
+          if (!struck) break;
+          ++struck_times;
+        }
+      }
+    }
+    const std::string name = fault.name;
+    if (name != "CutShort" && name != "SegmentFlipped") {
+      EXPECT_GT(struck_times, 0) << fault.name;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, Matrix, ::testing::ValuesIn(Kinds()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace gradferry::faults
