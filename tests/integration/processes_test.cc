@@ -249,6 +249,27 @@ TEST_F(ProcessesTest, APassThatIsCancelledEnds) {
   EXPECT_TRUE(HasGradient(context, a));
 }
 
+// What it waits for, and since when, can be asked while it waits.
+TEST_F(ProcessesTest, APassThatWaitsSaysWhatFor) {
+  Fleet fleet(2);
+  const Tensor a = WithGrad(Random({3, 3}, 1));
+  const Context context = NewContext(fleet.worker());
+  const Tensor loss = Sum(RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a));
+  fleet.Stop(1);
+  const Future pass = StartBackward(context, {loss});
+  EXPECT_TRUE(Eventually([&] {
+    const auto explained = Explain(context);
+    return explained["passes"].size() == 1 && explained["passes"][0]["unanswered"].size() == 1;
+  })) << ExplainText(context);
+  const auto waiting = Explain(context)["passes"][0];
+  EXPECT_EQ(waiting["unanswered"][0]["peer"], "worker1");
+  EXPECT_GT(waiting["elapsed_ms"], 0);
+  EXPECT_NE(ExplainText(context).find("worker worker1 has not answered"), std::string::npos) << ExplainText(context);
+  fleet.process(1).Signal(SIGCONT);
+  Await(pass);
+  EXPECT_EQ(Explain(context)["passes"].size(), 0u);
+}
+
 // A pass that another worker begins meanwhile waits its turn; both gradients are right.
 TEST_F(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
   Fleet fleet(3);
