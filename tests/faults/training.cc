@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <thread>
@@ -76,18 +77,30 @@ void Training::AddHandlers(int index) {
     if (!results.ok()) return results.status();
     return ValueList{results->at(0), at::mul(y, 2)};
   };
-  auto deliver = [this, stage, worker](std::shared_ptr<Request> request) {
-    worker->clock().Hold(+1);
-    group_.threads().Run([stage, worker, request = std::move(request)]() mutable {
-      try {
-        auto results = stage(request);
-        (void)(results.ok() ? request->Reply(*std::move(results)) : request->Fail(results.status()));
-      } catch (const std::exception& error) {
-        (void)request->Fail(Failed(error));
-      }
-      request = nullptr;
-      worker->clock().Hold(-1);
-    });
+  auto pass = [this, worker](const std::shared_ptr<Request>& request) -> Result<ValueList> {
+    BackwardRequest backward;
+    backward.roots = {at::sum(p1_)};
+    backward.grads = {Tensor()};
+    const int64_t timeout = request->facts().deadline - worker->clock().Now() - kCallTimeout / 5;
+    GF_ASSIGN_OR_RETURN(const auto future,
+                        worker->StartBackward(request->facts().context, std::move(backward), timeout));
+    return property::Await(worker->clock(), *future, "the pass of w1");
+  };
+  using Work = std::function<Result<ValueList>(const std::shared_ptr<Request>&)>;
+  auto on_thread = [this, worker](Work work) {
+    return [this, worker, work = std::move(work)](std::shared_ptr<Request> request) {
+      worker->clock().Hold(+1);
+      group_.threads().Run([work, worker, request = std::move(request)]() mutable {
+        try {
+          auto results = work(request);
+          (void)(results.ok() ? request->Reply(*std::move(results)) : request->Fail(results.status()));
+        } catch (const std::exception& error) {
+          (void)request->Fail(Failed(error));
+        }
+        request = nullptr;
+        worker->clock().Hold(-1);
+      });
+    };
   };
   auto metric = [](const std::shared_ptr<Request>& request) {
     (void)request->Reply({Value(*request->arguments().at(0).get<int64_t>() * 2)});
@@ -96,7 +109,8 @@ void Training::AddHandlers(int index) {
   auto never = [](const std::shared_ptr<Request>& request) {
     request->OnCancel([request] { (void)request->Fail(Status(Code::kCancelled, "cancelled")); });
   };
-  for (const Status& status : {worker->AddHandler("stage", {deliver, /*on_pool=*/false}),
+  for (const Status& status : {worker->AddHandler("stage", {on_thread(stage), /*on_pool=*/false}),
+                               worker->AddHandler("pass", {on_thread(pass), /*on_pool=*/false}),
                                worker->AddHandler("metric", {metric, /*on_pool=*/true}),
                                worker->AddHandler(kNoAnswer, {never, /*on_pool=*/true})}) {
     if (!status.ok()) throw std::runtime_error(status.ToString());
@@ -160,11 +174,20 @@ void Training::Forward(const StepOptions& options, Outcome* outcome) {
   loss_ = at::sum(*product->at(0).get<Tensor>());
 }
 
-void Training::Backward(Outcome* outcome) {
+void Training::Backward(const StepOptions& options, Outcome* outcome) {
   Worker& worker = group_.worker(0);
+  if (options.pass_of_w1) {
+    CallSpec spec;
+    spec.to_id = 1;
+    spec.name = "pass";
+    spec.context = context_;
+    if (!AwaitInTime(worker, worker.StartCall(spec), kCallTimeout, "pass of w1", outcome).ok()) return;
+  }
   BackwardRequest request;
   request.roots = {loss_};
   request.grads = {Tensor()};
+  request.chosen_inputs = options.chosen_inputs;
+  if (options.chosen_inputs) request.inputs = {x_};
   const auto ended =
       AwaitInTime(worker, worker.StartBackward(context_, std::move(request), 0), kPassTimeout, "backward", outcome);
   if (!ended.ok()) return;
@@ -188,7 +211,7 @@ Outcome Training::Step(const StepOptions& options) {
     context_ = *std::move(context);
   }
   Forward(options, &outcome);
-  if (outcome.status.ok()) Backward(&outcome);
+  if (outcome.status.ok()) Backward(options, &outcome);
   loss_ = Tensor();
   if (!options.context_is_kept) Release();
   return outcome;

@@ -31,13 +31,15 @@ struct Outcome {
   Status status;                      // of the first thing that failed
   std::string what;                   // "forward", "backward", ...
   int64_t late = 0;                   // ns after its deadline, of what was latest; not positive: in time
-  std::vector<at::Tensor> gradients;  // of x, p1, p2, when all went well
+  std::vector<at::Tensor> gradients;  // of x, p1, p2, when all went well; undefined where there is none
 };
 
 // What a step does besides.
 struct StepOptions {
   bool hook_fails = false;         // the pass fails on w2
   bool call_is_cancelled = false;  // a call of w1 that nobody answers runs out of time
+  bool chosen_inputs = false;      // the pass is for x only
+  bool pass_of_w1 = false;         // w1 runs a pass of its own in the context, from sum(p1)
   bool context_is_kept = false;    // for the next step, which goes on in it
 };
 
@@ -60,7 +62,7 @@ class Training {
  private:
   void AddHandlers(int worker);
   void Forward(const StepOptions& options, Outcome* outcome);
-  void Backward(Outcome* outcome);
+  void Backward(const StepOptions& options, Outcome* outcome);
 
   at::Tensor x_, p1_, p2_;
   bool hook_fails_ = false;
