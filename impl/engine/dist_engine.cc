@@ -15,6 +15,9 @@
 namespace gradferry {
 namespace {
 
+// How long the caller of a failed pass waits at most for the peers to take it back; those that live do so at once.
+constexpr int64_t kAbortPatience = int64_t{50} * 1000000;
+
 Status WrongRoot(size_t index, const std::string& why) {
   return InvalidArgument(StrCat("root ", index, " ", why)).WithDomain("autograd").WithOperation("backward");
 }
@@ -235,7 +238,16 @@ void DistEngine::OnEndTurn(const EndTurn& message) {
 
 // ---- The end of a part, and of a turn ------------------------------------------------------------------------------
 
-bool DistEngine::Retire(Pass& pass, const Status& status) {
+void DistEngine::Finish::Call() {
+  std::function<void()> fn;
+  {
+    std::lock_guard lock(mutex_);
+    fn = std::exchange(fn_, nullptr);
+  }
+  if (fn) fn();
+}
+
+bool DistEngine::Retire(Pass& pass, const Status& status, std::function<void()>& finish) {
   std::shared_ptr<Pass> retired;  // freed after the lock
   RunLater run;
   std::lock_guard lock(mutex_);
@@ -260,6 +272,11 @@ bool DistEngine::Retire(Pass& pass, const Status& status) {
   const std::set<WorkerId> contacted = pass.Contacted();
   passes.turn->contacted.insert(contacted.begin(), contacted.end());
   if (!status.ok()) StartAbort(it->first, passes, status, run.later);
+  if (!status.ok() && finish && pass.id() == passes.turn->id) {
+    passes.turn->finish = std::make_shared<Finish>(std::exchange(finish, nullptr));
+    peers_->clock().Schedule(DeadlineAfter(peers_->clock().Now(), kAbortPatience),
+                             [held = passes.turn->finish] { held->Call(); });
+  }
   if (passes.turn->aborting) TellAbort(it->first, *passes.turn);
   Settle(it->first, passes, run.later);
   return true;
@@ -306,6 +323,7 @@ void DistEngine::Settle(int64_t context_id, ContextPasses& passes, Later& later)
     if (auto context = container_->Find(context_id); context.ok()) (*context)->TakeBackGradients(turn.id);
   }
   if (turn.unanswered > 0) return;
+  if (turn.finish) later.push_back([finish = std::exchange(turn.finish, nullptr)] { finish->Call(); });
   if (turn.aborter) later.push_back([reply = std::exchange(turn.aborter, nullptr)] { reply(Answer()); });
   if (turn.id.initiator == peers_->self() && !std::exchange(turn.over, true)) {
     ReleaseTurn(context_id, passes, turn.id, later);
@@ -443,6 +461,7 @@ void DistEngine::AbandonContext(int64_t context_id, const Status& status) {
   if (passes.turn) {
     for (const auto& pass : passes.turn->passes) pass->Fail(status);
     if (passes.turn->aborter) passes.turn->aborter(Answer());
+    if (passes.turn->finish) passes.turn->finish->Call();
   }
   for (const Claim& claim : passes.claims) claim.granted(status);
   RunLater run;

@@ -70,11 +70,22 @@ class DistEngine final : public PassOwner {
   // What its passes wait for, for gf_context_explain.
   nlohmann::json Explain(int64_t context_id) const;
 
-  bool Retire(Pass& pass, const Status& status) override;
+  bool Retire(Pass& pass, const Status& status, std::function<void()>& finish) override;
 
  private:
   // What is called after the lock is given back.
   using Later = std::vector<std::function<void()>>;
+
+  // Tells the caller of backward, once, whoever comes first. Any thread.
+  class Finish {
+   public:
+    explicit Finish(std::function<void()> fn) : fn_(std::move(fn)) {}
+    void Call();
+
+   private:
+    std::mutex mutex_;
+    std::function<void()> fn_;
+  };
 
   // The last turn that came here. It is at rest when no pass of it runs here and no abort of it is under way.
   struct Turn {
@@ -88,6 +99,7 @@ class DistEngine final : public PassOwner {
     std::set<WorkerId> told;    // aborting: have been sent an AbortPass, or need none
     int64_t unanswered = 0;     // AbortPass
     ReplyCallback aborter;      // is owed an answer
+    std::shared_ptr<Finish> finish;  // the caller hears of the failure when all have answered, or soon
     bool at_rest() const { return passes.empty() && unanswered == 0 && !aborter; }
   };
   struct Claim {

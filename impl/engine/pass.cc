@@ -539,7 +539,10 @@ void Pass::FailNow(const Status& status) {
 }
 
 void Pass::End(const Status& status) {
-  if (!owner_->Retire(*this, status)) return;
+  std::function<void()> finish;
+  if (ended_) finish = [ended = ended_, status] { ended(status); };
+  if (!owner_->Retire(*this, status, finish)) return;
+  ended_ = nullptr;
   over_ = status.ok() ? FailedPrecondition("the pass has ended") : status;
   if (deadline_timer_ != 0) peers_->clock().Cancel(deadline_timer_);
   // The graph's memory is freed here, not when the last Ack has come: the sinks hold nothing but this.
@@ -548,7 +551,7 @@ void Pass::End(const Status& status) {
   sends_.clear();
   reached_.clear();
   live_.reset();  // a peer that stands still may keep this object for long
-  if (auto ended = std::exchange(ended_, nullptr)) ended(status);
+  if (finish) finish();
 }
 
 // ---- What others ask -------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ class PassOwner {
   virtual ~PassOwner() = default;
   // This worker's part is over and wants to be forgotten. After a good end that is refused (false) when an event has
   // come meanwhile; another Mark of the same pass makes a new object later. After a bad one the owner aborts the whole
-  // turn. Called from the pass's task.
-  virtual bool Retire(Pass& pass, const Status& status) = 0;
+  // turn, and may take `finish`, which tells the caller of backward, to call it later. Called from the pass's task.
+  virtual bool Retire(Pass& pass, const Status& status, std::function<void()>& finish) = 0;
 };
 
 // What a pass is: the same on all workers.
@@ -77,7 +77,7 @@ struct PassKind {
 
 class Pass : public std::enable_shared_from_this<Pass> {
  public:
-  // `ended` (may be null) gets the outcome, once, after Retire; for the initiator that of the whole pass.
+  // `ended` (null but for the initiator) gets the outcome of the whole pass, once, after Retire.
   Pass(const PassKind& kind, std::shared_ptr<DistAutogradContext> context, EnginePeers* peers, PassOwner* owner,
        std::function<void(Status)> ended);
   ~Pass();

@@ -645,7 +645,8 @@ typedef struct gf_backward {
  * the context there. `.grad` of tensors is never touched. When it returns, the gradients on all workers are complete.
  * The graph is walked exactly: what the roots do not depend on neither runs nor gets a gradient, results that nobody
  * used do no harm. An error on any worker ends the pass everywhere, with a GF_PASS_ABORTED whose cause names worker and
- * operator, and all workers take back the gradients that it had added. Passes in one context run one after the other, in
+ * operator, and all workers take back the gradients that it had added: those
+ * that answer, before this returns; the others (stopped, partitioned) before the next pass there begins. Passes in one context run one after the other, in
  * the order in which they ask the worker that made the context, whichever workers begin them; the deadline includes that
  * wait. A pass may begin within another one (in a tensor hook, say): it then shares that one's turn, and when it fails so
  * does the other. Blocks. */
