@@ -17,6 +17,7 @@ Result<CallSpec> ReadCall(const std::shared_ptr<Worker>& worker, const gf_call& 
   if (call.kind != GF_CALL_HANDLER && call.kind != GF_CALL_OPERATOR) {
     return Status(Code::kUnsupported, StrCat("gf_call.kind is ", call.kind));
   }
+  if (call.profile > 1) return Status(Code::kUnsupported, StrCat("gf_call.profile is ", call.profile));
   if (name.empty()) return InvalidArgument("gf_call.name is empty");
   if (call.no_grad > 1) return Status(Code::kUnsupported, StrCat("gf_call.no_grad is ", call.no_grad));
   if (to.empty() && (call.to_id < 0 || call.to_id > kMaxWorkerId)) {
@@ -29,6 +30,7 @@ Result<CallSpec> ReadCall(const std::shared_ptr<Worker>& worker, const gf_call& 
   spec.overload = overload;
   spec.timeout = call.deadline;
   spec.record = call.no_grad == 0;
+  spec.profile = call.profile == 1;
   if (call.arguments != nullptr) {
     GF_ASSIGN_OR_RETURN(ListObject * list, Get(call.arguments));
     spec.arguments = list->values;
@@ -64,9 +66,11 @@ using namespace gradferry;
 int32_t gf_call_sync(gf_worker* worker, const gf_call* call, gf_list** results, gf_error** error) {
   return AtBoundary(error, Outs(results), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(const gf_call given, StructIn(call, "gf_call"));
+    if (given.ended != nullptr) *given.ended = nullptr;
     if (given.queue != nullptr) return InvalidArgument("gf_call.queue is for gf_call_start");
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> future, Start(worker, given));
     GF_RETURN_IF_ERROR(WaitFor(*future, kNever).status());  // the call's own deadline ends it
+    if (given.ended != nullptr) *given.ended = MakeHandle<gf_future>(FutureObject{future});
     return TakeOutcome(*future, results);
   });
 }
@@ -75,6 +79,7 @@ int32_t gf_call_start(gf_worker* worker, const gf_call* call, gf_future** future
   if (future != nullptr) *future = nullptr;
   return AtBoundary(error, Outs(), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(const gf_call given, StructIn(call, "gf_call"));
+    if (given.ended != nullptr) return InvalidArgument("gf_call.ended is for gf_call_sync");
     GF_ASSIGN_OR_RETURN(auto queue, OptionalQueue(given.queue, future != nullptr, "gf_call_start"));
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> started, Start(worker, given));
     return HandOver(started, std::move(queue), given.token, future);

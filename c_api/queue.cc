@@ -213,6 +213,16 @@ int32_t gf_future_cancel(gf_future* future, gf_error** error) {
   });
 }
 
+int32_t gf_future_profile(gf_future* future, char* buffer, size_t capacity, size_t* length, gf_error** error) {
+  return AtBoundary(error, Outs(length), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(FutureObject * object, Get(future));
+    if (!object->future->done()) return FailedPrecondition("the call has not ended yet");
+    const std::optional<std::string> profile = object->future->Profile();
+    if (!profile) return NotFound("the call has no profile: gf_call.profile was not 1, or it was cancelled here");
+    return TextOut(*profile, buffer, capacity, length);
+  });
+}
+
 int32_t gf_future_take(gf_future* future, gf_list** results, gf_error** error) {
   if (results != nullptr) *results = nullptr;
   return AtBoundary(error, Outs(), [&]() -> Status {

@@ -1,9 +1,15 @@
 // Inbound requests: gf_request_*.
+#include <ATen/record_function.h>
+
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
 #include "c_api/worker_objects.h"
+#include "impl/trace/recording.h"
 
 namespace gradferry {
 namespace {
@@ -16,6 +22,32 @@ const char* View(const std::string& text, size_t* length) {
 const char* NoText(size_t* length) {
   if (length != nullptr) *length = 0;
   return "";
+}
+
+// What a thread has begun by gf_request_profile_begin, the last one last.
+class BegunProfiles {
+ public:
+  // libtorch's own state of the thread has to outlive this.
+  BegunProfiles() { (void)at::hasThreadLocalCallbacks(); }
+  ~BegunProfiles() {
+    while (!begun_.empty()) begun_.pop_back();
+  }
+  void Begin(const std::shared_ptr<Request>& request) {
+    begun_.emplace_back(request.get(), std::make_unique<Recording>(request->facts().recorder, request->facts().name));
+  }
+  bool End(const Request* request) {
+    if (begun_.empty() || begun_.back().first != request) return false;
+    begun_.pop_back();
+    return true;
+  }
+
+ private:
+  std::vector<std::pair<const Request*, std::unique_ptr<Recording>>> begun_;
+};
+
+BegunProfiles& OfThisThread() {
+  static thread_local BegunProfiles profiles;
+  return profiles;
 }
 
 }  // namespace
@@ -72,6 +104,22 @@ int64_t gf_request_time_left(gf_request* request) {
 int32_t gf_request_is_cancelled(gf_request* request) {
   const RequestObject* object = Peek(request);
   return object != nullptr && object->request->cancelled() ? 1 : 0;
+}
+
+int32_t gf_request_profile_begin(gf_request* request, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(RequestObject * object, Get(request));
+    if (object->request->facts().recorder != nullptr) OfThisThread().Begin(object->request);
+    return OkStatus();
+  });
+}
+
+int32_t gf_request_profile_end(gf_request* request, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(RequestObject * object, Get(request));
+    if (object->request->facts().recorder == nullptr || OfThisThread().End(object->request.get())) return OkStatus();
+    return FailedPrecondition("this thread has not begun to work for this request, or has begun something else since");
+  });
 }
 
 int32_t gf_request_reply(gf_request* request, const gf_list* results, gf_error** error) {

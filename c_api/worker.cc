@@ -90,6 +90,31 @@ int32_t gf_worker_address(gf_worker* worker, char* buffer, size_t capacity, size
   });
 }
 
+int32_t gf_worker_trace_start(gf_worker* worker, uint64_t capacity, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    constexpr uint64_t kDefault = 65536, kMost = 10000000;
+    GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));
+    if (capacity > kMost) return InvalidArgument(StrCat("a trace of ", capacity, " events is wanted, at most ", kMost));
+    object->trace().Start(capacity == 0 ? kDefault : capacity);
+    return OkStatus();
+  });
+}
+
+int32_t gf_worker_trace_stop(gf_worker* worker, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));
+    object->trace().Stop();
+    return OkStatus();
+  });
+}
+
+int32_t gf_worker_trace_json(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error) {
+  return AtBoundary(error, Outs(length), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));
+    return TextOut(object->trace().Json(), buffer, capacity, length);
+  });
+}
+
 int32_t gf_worker_add_peer(gf_worker* worker, const gf_peer* peer, gf_error** error) {
   return AtBoundary(error, Outs(), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));

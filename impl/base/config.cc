@@ -79,6 +79,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.tensors", kInteger, "100000", "", 1, UINT32_MAX, false, "Tensors of one message."},
       {"limits.values", kInteger, "1000000", "", 1, UINT32_MAX, false, "Values of one message, nested ones included."},
       {"limits.nesting", kInteger, "16", "", 1, 64, false, "Depth of lists within lists."},
+      {"limits.profile_events", kInteger, "10000", "", 1, 1000000, false,
+       "Events of the profile of one call, those of the calls made for it included; later ones are counted only."},
       {"limits.calls_per_peer", kInteger, "65536", "", 1, kAny, false,
        "Calls to one peer that are not answered yet; one more fails with RESOURCE_EXHAUSTED."},
       {"limits.requests", kInteger, "65536", "", 1, kAny, false,

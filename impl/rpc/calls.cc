@@ -1,15 +1,22 @@
 // Worker's calls, both ways: how a call becomes a message within its context, and what happens to one that arrives.
+#include <map>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "impl/base/log.h"
 #include "impl/rpc/server_link.h"
 #include "impl/rpc/worker.h"
+#include "impl/trace/recording.h"
+#include "impl/wire/utf8.h"
 
 namespace gradferry {
 namespace {
 
-std::string TargetName(const CallSpec& spec) {
-  return spec.overload.empty() ? spec.name : spec.name + "." + spec.overload;
+// Of a CallSpec or a Call.
+template <class Target>
+std::string TargetName(const Target& target) {
+  return target.overload.empty() ? target.name : target.name + "." + target.overload;
 }
 
 // Tensors of a message that require grad, and which of all its tensors those are.
@@ -74,6 +81,42 @@ Status AttachRecvFunction(DecodedMessage& message, const AutogradMetadata& metad
 
 }  // namespace
 
+namespace {
+
+// A Call, Reply or RpcWithAutograd within an RpcWithProfiling.
+Message WithProfiling(Message message, uint32_t most_events, Profile profile) {
+  RpcWithProfiling rpc;
+  rpc.most_events = most_events;
+  rpc.profile = std::move(profile);
+  std::visit(
+      [&rpc](auto& inner) {
+        using Inner = std::decay_t<decltype(inner)>;
+        if constexpr (std::is_constructible_v<decltype(rpc.wrapped), Inner> && !std::is_same_v<Inner, RpcWithProfiling>) {
+          rpc.wrapped = std::move(inner);
+        }
+      },
+      message);
+  return rpc;
+}
+
+// The profiling of one outgoing call; null when it is not profiled.
+struct CallProfiling {
+  // The call as its own first event, and what its reply brings.
+  std::shared_ptr<ProfileRecorder> recorder;
+  // Where it is an event of the request that it helps to answer; may be null.
+  std::shared_ptr<ProfileRecorder> parent;
+  uint32_t event = kNoEvent;
+
+  Profile Finish(const Result<DecodedMessage>& answer) const {
+    if (answer.ok() && answer->profiling) recorder->AddReply(answer->profiling->profile);
+    Profile profile = recorder->Finish();
+    if (parent) parent->EndCall(event, profile);
+    return profile;
+  }
+};
+
+}  // namespace
+
 // ---- Outgoing ----------------------------------------------------------------------------------------------------
 
 Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
@@ -91,6 +134,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
     deadline = std::min(deadline, spec.parent->facts().deadline);
     spec.record = spec.record && spec.parent->facts().record;
     if (!spec.context) spec.context = spec.parent->facts().context;
+    spec.profile = spec.profile || spec.parent->facts().recorder;
   }
   if (deadline <= began) {
     return fail(Status(Code::kDeadlineExceeded, StrCat("no time is left to call worker ", peer_name)));
@@ -108,6 +152,20 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   auto wrapped = Wrap(std::move(call), spec.context, *to, spec.record);
   if (!wrapped.ok()) return fail(wrapped.status());
 
+  std::optional<CallProfiling> profiling;
+  if (spec.profile) {
+    profiling.emplace();
+    profiling->recorder =
+        std::make_shared<ProfileRecorder>(ProfileEventKind::kCall, operation, id_, limits_.profile_events);
+    profiling->parent = spec.parent ? spec.parent->facts().recorder : nullptr;
+    if (profiling->parent) {
+      profiling->event =
+          profiling->parent->Begin(ProfileEventKind::kCall, operation, Recording::CurrentEvent(*profiling->parent));
+    }
+    wrapped->message = WithProfiling(std::move(wrapped->message), limits_.profile_events, {});
+  }
+  auto span = TraceSpan::Begin(trace_, "call", operation, peer_name);
+
   auto future = std::make_shared<Future>();
   // Counts the call for Close until `done` below is dropped, called or not.
   BusyAdd(+1);
@@ -120,8 +178,16 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   request.cancel_on_deadline = true;
   auto call_id = (*link)->Request(
       std::move(request), [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
-                           from = *to, operation, began](Result<DecodedMessage> answer) {
+                           from = *to, operation, began, profiling, span](Result<DecodedMessage> answer) {
+        std::shared_ptr<const Profile> profile;
+        std::map<int32_t, std::string> names;
+        if (profiling) {
+          profile = std::make_shared<const Profile>(profiling->Finish(answer));
+          names = WorkerNames(*profile, [&self](int32_t worker) { return self->NameOf(worker); });
+          future->SetProfile([profile, names] { return ProfileJson(*profile, names); });
+        }
         auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from) : Result<ValueList>(answer.status());
+        if (span) span->End(CodeName(outcome.status().code()), profile.get(), names);
         if (outcome.ok()) {
           future->Complete(std::move(outcome));
         } else {
@@ -132,6 +198,8 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
         }
       });
   if (!call_id.ok()) {
+    if (profiling && profiling->parent) profiling->parent->End(profiling->event);
+    if (span) span->End(CodeName(call_id.status().code()));
     if (wrapped->message_id != 0) spec.context->RemoveSendFunctions({wrapped->message_id});
     return fail(call_id.status().WithPeer(peer_name));
   }
@@ -230,6 +298,11 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
   facts.caller_name = NameOf(from);
   facts.record = call.record;
   facts.deadline = DeadlineAfter(clock_->Now(), std::max<int64_t>(call.time_left, 0));
+  if (message.profiling) {
+    const size_t most = std::min<size_t>(message.profiling->most_events, limits_.profile_events);
+    facts.recorder = std::make_shared<ProfileRecorder>(ProfileEventKind::kRequest, TargetName(call), id_, most);
+  }
+  auto span = trace_->on() ? TraceSpan::Begin(trace_, "request", TargetName(call), facts.caller_name) : nullptr;
   Status refused;
   if (state_ != State::kOpen) {
     refused = Status(Code::kUnavailable, StrCat("worker ", name(), " is closing")).WithRetry(Retry::kOtherPeer);
@@ -245,9 +318,14 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
 
   requests_.fetch_add(1);
   BusyAdd(+1);
-  auto respond = [self = shared_from_this(), link, call_id, facts](Result<ValueList> outcome) {
+  auto respond = [self = shared_from_this(), link, call_id, facts, span](Result<ValueList> outcome) {
     link->Done(call_id);
+    const char* const code = CodeName(outcome.status().code());
     Status status = self->Respond(link, call_id, facts, std::move(outcome));
+    if (span) {
+      const Profile profile = facts.recorder ? facts.recorder->Finish() : Profile();
+      span->End(code, &profile, WorkerNames(profile, [&self](int32_t worker) { return self->NameOf(worker); }));
+    }
     self->requests_.fetch_sub(1);
     self->BusyAdd(-1);
     return status;
@@ -276,7 +354,10 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
   }
   if (!handler) return refuse(NotFound(StrCat("worker ", name(), " has no handler ", call.name)));
   if (handler->on_pool) {
-    Post([handler, request = std::move(request)] { handler->deliver(request); });
+    Post([handler, request = std::move(request)] {
+      const Recording recording(request->facts().recorder, request->facts().name);
+      handler->deliver(request);
+    });
   } else {
     handler->deliver(std::move(request));
   }
@@ -289,8 +370,10 @@ void Worker::RunOperator(const std::shared_ptr<Request>& request, const std::str
     return;
   }
   auto op = FindOperator(operator_name, overload);
+  std::optional<Recording> recording(std::in_place, request->facts().recorder);
   auto outcome = op.ok() ? (*op)->Call(request->arguments(), request->facts().record && request->facts().context)
                          : Result<ValueList>(op.status());
+  recording.reset();
   if (outcome.ok()) {
     (void)request->Reply(std::move(*outcome));
   } else {
@@ -312,6 +395,39 @@ Result<std::shared_ptr<const Operator>> Worker::FindOperator(const std::string& 
   return op;
 }
 
+namespace {
+
+// What is left of the header for the results.
+constexpr size_t kProfileShare = 4;
+
+// The events that a reply can carry, with names as they travel: the first ones, which are nobody's children but of those.
+Profile ToSend(Profile profile, const WireLimits& limits) {
+  constexpr size_t kEventBytes = 32;
+  size_t bytes = 0, count = 0;
+  for (ProfileEvent& event : profile.events) {
+    if (event.name.size() > limits.name_bytes || !IsUtf8(event.name)) event.name = CleanUtf8(event.name, limits.name_bytes);
+    bytes += kEventBytes + event.name.size();
+    if (bytes > limits.header_bytes / kProfileShare) break;
+    ++count;
+  }
+  profile.dropped += profile.events.size() - count;
+  profile.events.resize(count);
+  return profile;
+}
+
+}  // namespace
+
+Result<EncodedFrame> Worker::EncodeReply(Message reply, const std::vector<bool>& record_grad,
+                                         const Request::Facts& facts) {
+  if (!facts.recorder) return EncodeFrame(reply, record_grad, limits_);
+  Message profiled = WithProfiling(std::move(reply), 0, ToSend(facts.recorder->Finish(), limits_));
+  auto frame = EncodeFrame(profiled, record_grad, limits_);
+  Profile& profile = std::get<RpcWithProfiling>(profiled).profile;
+  if (frame.ok() || frame.status().code() != Code::kResourceExhausted || profile.events.empty()) return frame;
+  profile = Profile{{}, profile.dropped + profile.events.size()};
+  return EncodeFrame(profiled, record_grad, limits_);
+}
+
 Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
                        Result<ValueList> outcome) {
   Status failed;
@@ -321,7 +437,7 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
     reply.results = std::move(*outcome);
     auto wrapped = Wrap(std::move(reply), facts.context, facts.caller, facts.record);
     if (wrapped.ok()) {
-      auto frame = EncodeFrame(wrapped->message, wrapped->record_grad, limits_);
+      auto frame = EncodeReply(std::move(wrapped->message), wrapped->record_grad, facts);
       failed = frame.ok() ? OkStatus() : frame.status();
       if (frame.ok()) (void)link->SendFrame(std::move(*frame));  // a lost caller needs no answer
       if (!frame.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});
@@ -334,7 +450,10 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
   Reply reply;
   reply.call_id = call_id;
   reply.status = (outcome.ok() ? failed : outcome.status()).WithWorker(name()).WithOperation(facts.name);
-  if (link->SendMessage(reply).code() == Code::kResourceExhausted) {
+  auto frame = EncodeReply(reply, {}, facts);
+  if (frame.ok()) {
+    (void)link->SendFrame(std::move(*frame));
+  } else if (frame.status().code() == Code::kResourceExhausted) {
     // The chain is too long for a frame; the caller must hear something.
     reply.status = Status(reply.status.code(), reply.status.message().substr(0, 1000)).WithWorker(name());
     (void)link->SendMessage(reply);

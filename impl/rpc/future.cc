@@ -57,6 +57,21 @@ void Future::WhenDone(std::function<void(const Outcome&)> fn) {
   fn(*outcome_);
 }
 
+void Future::SetProfile(std::function<std::string()> profile) {
+  std::lock_guard lock(mutex_);
+  if (!outcome_) profile_ = std::move(profile);
+}
+
+std::optional<std::string> Future::Profile() const {
+  std::function<std::string()> profile;
+  {
+    std::lock_guard lock(mutex_);
+    profile = profile_;
+  }
+  if (!profile) return std::nullopt;
+  return profile();
+}
+
 void Future::SetCancel(std::function<void()> fn) {
   std::lock_guard lock(mutex_);
   if (!outcome_) cancel_ = std::move(fn);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "impl/base/status.h"
 #include "impl/tensor/value.h"
@@ -28,6 +29,10 @@ class Future {
   // Called once when it completes (at once if it has), on the completing thread; must be short. At most one.
   void WhenDone(std::function<void(const Outcome&)> fn);
 
+  // The profile of the call as JSON, made when somebody asks; to be set before it completes. None: it was not profiled.
+  void SetProfile(std::function<std::string()> profile);
+  std::optional<std::string> Profile() const;
+
   // What Cancel does besides completing with kCancelled. Dropped at completion.
   void SetCancel(std::function<void()> fn);
   void Cancel();
@@ -38,6 +43,7 @@ class Future {
   std::optional<Outcome> outcome_;  // never changed once set
   std::function<void(const Outcome&)> when_done_;
   std::function<void()> cancel_;
+  std::function<std::string()> profile_;
 };
 
 }  // namespace gradferry

@@ -81,6 +81,7 @@ void Link::OnFrame(Status status) {
   reason_ = CheckSegments(*decoder);
   if (reason_.ok()) {
     auto message = decoder->Finish();
+    if (message.ok()) UnwrapProfiling(*message);
     reason_ = message.ok() ? OnMessage(std::move(*message)) : message.status();
   }
   if (!reason_.ok()) CloseConnection();
@@ -167,6 +168,7 @@ struct SetCallId {
   void operator()(RequestTurn& turn) const { turn.call_id = call_id; }
   void operator()(CleanupAutogradContext& cleanup) const { cleanup.call_id = call_id; }
   void operator()(RpcWithAutograd& rpc) const { std::visit(*this, rpc.wrapped); }
+  void operator()(RpcWithProfiling& rpc) const { std::visit(*this, rpc.wrapped); }
   template <class T>
   void operator()(T&) const {}
 };

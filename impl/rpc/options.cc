@@ -82,6 +82,7 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.header_bytes = config.GetInt("limits.header_bytes");
   o.limits.tensors = config.GetInt("limits.tensors");
   o.limits.values = config.GetInt("limits.values");
+  o.limits.profile_events = config.GetInt("limits.profile_events");
   o.limits.nesting = config.GetInt("limits.nesting");
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");

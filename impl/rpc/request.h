@@ -13,6 +13,7 @@
 #include "impl/base/clock.h"
 #include "impl/base/status.h"
 #include "impl/tensor/value.h"
+#include "impl/trace/profile.h"
 #include "impl/wire/messages.h"
 
 namespace gradferry {
@@ -29,6 +30,7 @@ class Request {
     std::shared_ptr<DistAutogradContext> context;  // null: none
     bool record = true;
     int64_t deadline = kNever;  // on the worker's clock
+    std::shared_ptr<ProfileRecorder> recorder;  // null: the call is not profiled
   };
 
   Request(Facts facts, ValueList arguments, Responder respond)

@@ -36,6 +36,7 @@ Worker::Worker(WorkerOptions options)
       incarnation_(NewIncarnation()),
       allowed_(options_.operators),
       limits_(options_.limits),
+      trace_(std::make_shared<Trace>(options_.name, id_)),
       container_(id_),
       engine_(this, &container_) {}
 
@@ -347,9 +348,11 @@ Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogr
   request.deadline = DeadlineAfter(clock_->Now(), timeout == 0 ? options_.backward_timeout : timeout);
   auto future = std::make_shared<Future>();
   const auto hold = HoldClock();
+  auto span = TraceSpan::Begin(trace_, "pass", "backward", "");
   BusyAdd(+1);
   auto pass = engine_.Backward(std::move(context), std::move(request),
-                               [self = shared_from_this(), future](Status status) {
+                               [self = shared_from_this(), future, span](Status status) {
+                                 if (span) span->End(CodeName(status.code()));
                                  self->BusyAdd(-1);
                                  if (status.ok()) {
                                    future->Complete(ValueList());

@@ -32,6 +32,7 @@
 #include "impl/rpc/rendezvous.h"
 #include "impl/rpc/request.h"
 #include "impl/tensor/operators.h"
+#include "impl/trace/trace.h"
 #include "impl/transport/transport.h"
 
 namespace gradferry {
@@ -50,6 +51,7 @@ struct CallSpec {
   std::shared_ptr<Request> parent;
   int64_t timeout = 0;  // ns; 0: the default
   bool record = true;
+  bool profile = false;  // a parent that is profiled has its calls profiled as well
 };
 
 // A registered handler. `deliver` gets every request: with on_pool on the pool, else on the transport's thread, where
@@ -74,6 +76,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::string address() const;
   std::string InfoJson() const;
   Clock& clock() override { return *clock_; }
+  Trace& trace() { return *trace_; }
   int64_t backward_timeout() const { return options_.backward_timeout; }
 
   Status AddPeer(const ConfigPeer& peer);
@@ -151,6 +154,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Result<std::shared_ptr<const Operator>> FindOperator(const std::string& name, const std::string& overload);
   Status Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
                  Result<ValueList> outcome);
+  // A reply as a frame, with the profile if there is one; without its events when they do not fit beside the results.
+  Result<EncodedFrame> EncodeReply(Message reply, const std::vector<bool>& record_grad, const Request::Facts& facts);
   void OnCleanup(WorkerId from, int64_t context_id);
   void TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except);
 
@@ -175,6 +180,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Clock* clock_ = nullptr;
   std::unique_ptr<Rendezvous> rendezvous_;
   std::unique_ptr<Executor> pool_;
+  const std::shared_ptr<Trace> trace_;
   DistAutogradContainer container_;
   DistEngine engine_;
 

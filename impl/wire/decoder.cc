@@ -127,6 +127,21 @@ class Decoder {
     }
   }
 
+  void Events(const char* name, std::vector<ProfileEvent>& events) {
+    Scope scope(errors_, name);
+    const uint32_t count = Count(Fields<ProfileEvent>::kLeastBytes);
+    if (count > limits_.profile_events) {
+      return errors_.FailLimit(count, "events", "limits.profile_events", limits_.profile_events);
+    }
+    events.reserve(count);
+    for (size_t i = 0; i < count && errors_.ok(); ++i) {
+      Scope element(errors_, i);
+      ProfileEvent& event = events.emplace_back();
+      Fields<ProfileEvent>::Visit(*this, event);
+      CheckEvent(event, i);
+    }
+  }
+
   template <class M>
   void Struct(const char* name, M& m) {
     Scope scope(errors_, name);
@@ -198,6 +213,17 @@ class Decoder {
 
   void FailShort(const char* name, size_t wanted) {
     errors_.FailField(name, Code::kDataLoss, StrCat(wanted, " bytes expected, the header has ", in_.left(), " left"));
+  }
+
+  // Events are a tree in the order of their beginnings, and their times cannot overflow a sum.
+  void CheckEvent(const ProfileEvent& event, size_t index) {
+    constexpr int64_t kLongest = INT64_MAX / 4;
+    if (index == 0 ? event.parent != kNoEvent : event.parent >= index) {
+      errors_.FailField("parent", Code::kDataLoss, StrCat(event.parent, " is no event before this one"));
+    }
+    if (event.start < 0 || event.end < event.start || event.end > kLongest) {
+      errors_.FailField("end", Code::kDataLoss, StrCat("an event from ", event.start, " to ", event.end, " ns"));
+    }
   }
 
   uint8_t Byte(const char* name) {

@@ -131,6 +131,15 @@ class Encoder {
     }
   }
 
+  void Events(const char* name, const std::vector<ProfileEvent>& events) {
+    Scope scope(errors_, name);
+    Count(events.size());
+    for (size_t i = 0; i < events.size() && Going(); ++i) {
+      Scope element(errors_, i);
+      Fields<ProfileEvent>::Visit(*this, events[i]);
+    }
+  }
+
   template <class M>
   void Struct(const char* name, const M& m) {
     Scope scope(errors_, name);

@@ -69,6 +69,14 @@ EncodedFrame Lay(EncodedHeader header, const SegmentLayout& layout) {
 
 }  // namespace
 
+void UnwrapProfiling(DecodedMessage& decoded) {
+  auto* profiled = std::get_if<RpcWithProfiling>(&decoded.message);
+  if (profiled == nullptr) return;
+  decoded.profiling = RpcProfiling{profiled->most_events, std::move(profiled->profile)};
+  auto wrapped = std::move(profiled->wrapped);
+  std::visit([&](auto& message) { decoded.message = std::move(message); }, wrapped);
+}
+
 Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>& record_grad,
                                  const WireLimits& limits) {
   try {

@@ -30,6 +30,7 @@ struct WireLimits {
   uint32_t values = 1000000;  // per message, nested ones included
   uint32_t nesting = 16;      // of lists; 64 at most
   uint32_t name_bytes = 255;
+  uint32_t profile_events = 10000;  // of the profile that a reply brings
   uint32_t error_chain = 16;  // links, 1 to 255; longer chains lose what is before the root cause when sent
   bool checksum_segments = false;  // not a limit, but of this side as well: frames get a checksum of their segments
 };
@@ -50,6 +51,12 @@ struct EncodedFrame {
   std::optional<uint32_t> checksum;  // of the segments; with limits.checksum_segments
 };
 
+// An RpcWithProfiling without what it wraps.
+struct RpcProfiling {
+  uint32_t most_events = 0;
+  Profile profile;
+};
+
 // record_grad[i] marks the i-th tensor of the table as requiring grad on the wire; empty: none does. Errors: a tensor
 // that cannot be packed (the error names the value), a DefaultValue, a string or name that is not UTF-8
 // (kInvalidArgument), a limit exceeded (kResourceExhausted). Segments may lie in the tensors' own memory: they must not
@@ -60,7 +67,12 @@ Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>
 struct DecodedMessage {
   Message message;
   std::vector<bool> requires_grad;  // per tensor of the table
+  // What came around a call or reply that is profiled; UnwrapProfiling puts it here.
+  std::optional<RpcProfiling> profiling;
 };
+
+// Takes an RpcWithProfiling apart: message becomes what it wrapped. Does nothing to other messages.
+void UnwrapProfiling(DecodedMessage& decoded);
 
 // Decodes in two phases. New checks the whole header and the segments' lengths, allocates the tensors, and says where
 // the segments go; after they are filled, Finish gives the message.

@@ -88,7 +88,7 @@ class Decoding : public FrameDecoder {
         }
         *places[i] = *std::move(tensor);
       }
-      return DecodedMessage{std::move(message_), std::move(requires_grad_)};
+      return DecodedMessage{std::move(message_), std::move(requires_grad_), std::nullopt};
     } catch (...) {
       return StatusFromCurrentException().WithOperation(name());
     }

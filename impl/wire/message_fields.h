@@ -28,6 +28,7 @@ enum class MessageKind : uint8_t {
   kMarkNeeded = 14,
   kRequestTurn = 15,
   kEndTurn = 16,
+  kRpcWithProfiling = 17,
 };
 
 // kKind and kName for messages; Visit for them and for the structs within them.
@@ -130,6 +131,43 @@ struct Fields<RpcWithAutograd> {
   template <class Codec, class M>
   static void Visit(Codec& codec, M& m) {
     codec.Struct("metadata", m.metadata);
+    codec.OneOf("wrapped", m.wrapped);
+  }
+};
+
+template <>
+struct Fields<ProfileEvent> {
+  // What an event takes at least.
+  static constexpr size_t kLeastBytes = 4 + 1 + 2 + 4 + 4 + 8 + 8;
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Name("name", m.name);
+    codec.Enum("kind", m.kind, ProfileEventKind::kOperator);
+    codec.Worker("worker", m.worker);
+    codec.Number("thread", m.thread);
+    codec.Number("parent", m.parent);
+    codec.Number("start", m.start);
+    codec.Number("end", m.end);
+  }
+};
+
+template <>
+struct Fields<Profile> {
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("dropped", m.dropped);
+    codec.Events("events", m.events);
+  }
+};
+
+template <>
+struct Fields<RpcWithProfiling> {
+  static constexpr MessageKind kKind = MessageKind::kRpcWithProfiling;
+  static constexpr const char* kName = "RpcWithProfiling";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("most_events", m.most_events);
+    codec.Struct("profile", m.profile);
     codec.OneOf("wrapped", m.wrapped);
   }
 };

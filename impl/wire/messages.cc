@@ -19,6 +19,10 @@ std::vector<at::Tensor*> TensorsOf(RpcWithAutograd& rpc) {
   return std::visit([](auto& wrapped) { return TensorsOf(wrapped); }, rpc.wrapped);
 }
 
+std::vector<at::Tensor*> TensorsOf(RpcWithProfiling& rpc) {
+  return std::visit([](auto& wrapped) { return TensorsOf(wrapped); }, rpc.wrapped);
+}
+
 std::vector<at::Tensor*> TensorsOf(PropagateGradients& message) {
   std::vector<at::Tensor*> tensors;
   tensors.reserve(message.gradients.size());

@@ -10,6 +10,7 @@
 
 #include "impl/base/status.h"
 #include "impl/tensor/value.h"
+#include "impl/trace/profile.h"
 
 namespace gradferry {
 
@@ -78,6 +79,13 @@ struct AutogradMetadata {
 struct RpcWithAutograd {
   AutogradMetadata metadata;
   std::variant<Call, Reply> wrapped;
+};
+
+// A call whose profile is wanted, or its reply with the profile. Goes around RpcWithAutograd.
+struct RpcWithProfiling {
+  uint32_t most_events = 0;  // of a call: how many events its caller takes; 0 in a reply
+  Profile profile;           // of a reply; empty in a call
+  std::variant<Call, Reply, RpcWithAutograd> wrapped;
 };
 
 // A pass, unique in the group: who started it, and its number there, which grows.
@@ -164,7 +172,7 @@ struct Ack {
   std::vector<WorkerId> waiting;  // Mark only: workers that need a MarkFinished
 };
 
-using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, MarkSendFunctions,
+using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling, MarkSendFunctions,
                              MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack, MarkNeeded,
                              RequestTurn, EndTurn>;
 

@@ -437,6 +437,18 @@ GF_API int32_t gf_future_cancel(gf_future* future, gf_error** error);
  * called again. */
 GF_API int32_t gf_future_take(gf_future* future, gf_list** results, gf_error** error);
 
+/* The profile of a call that was made with gf_call.profile and has ended, as JSON: {"dropped", "events"}. Events are in
+ * the order of their beginnings: {"name", "kind", "worker", "thread", "parent", "depth", "start_ns", "end_ns"}. parent is
+ * the index of the event around it, or -1; times are ns since the call began. kind is "call" (as its caller sees it, the
+ * first event is this one), "request" (the same at the callee), "handler" (a direct handler, or what was between
+ * gf_request_profile_begin and _end) or "operator" (what libtorch records). An event of another worker is placed in the
+ * middle of the call around it, since their clocks differ, and lies within it. Operators are recorded on the threads of the
+ * library that run operator calls and direct handlers, and where gf_request_profile_begin was called; not on other
+ * threads that a handler or an operator uses. Calls that were answered with an error have a profile too. dropped counts
+ * events beyond limits.profile_events or the size of a reply. GF_FAILED_PRECONDITION while the call runs, GF_NOT_FOUND
+ * when it was not profiled or was cancelled here. Two-call string. */
+GF_API int32_t gf_future_profile(gf_future* future, char* buffer, size_t capacity, size_t* length, gf_error** error);
+
 /* ---- Configuration --------------------------------------------------------------------------------------------- */
 
 /* The settings of a worker. Precedence: gf_config_set, then the environment (GRADFERRY_<SECTION>_<KEY>, read by
@@ -502,6 +514,17 @@ GF_API int32_t gf_worker_close(gf_worker* worker, int64_t deadline, gf_error** e
 /* Ends everything now, without goodbye: pending calls end with GF_CLOSED. Returns at once. Idempotent. */
 GF_API int32_t gf_worker_abort(gf_worker* worker, gf_error** error);
 
+/* The trace of a worker: while it is on, the calls of this worker, the requests that it gets and the passes that it
+ * starts are recorded, with the profiles of calls and requests that are profiled nested within them. The newest capacity
+ * events are kept (0: 65536; at most 10,000,000). Starting forgets what there was; stopping keeps it. */
+GF_API int32_t gf_worker_trace_start(gf_worker* worker, uint64_t capacity, gf_error** error);
+GF_API int32_t gf_worker_trace_stop(gf_worker* worker, gf_error** error);
+/* What was recorded, in the JSON format of Chrome's traces, which Perfetto opens: pid is the worker's id, tid a row of
+ * events that do not overlap, ts and dur are µs of CLOCK_MONOTONIC; args says worker, thread, peer and outcome,
+ * otherData.dropped how many older events were dropped. Two-call string. */
+GF_API int32_t gf_worker_trace_json(gf_worker* worker, char* buffer, size_t capacity, size_t* length,
+                                    gf_error** error);
+
 /* ---- Handlers and requests ------------------------------------------------------------------------------------- */
 
 /* A direct handler: runs on a thread of the library, may be called concurrently, must not block, and owns the request.
@@ -552,6 +575,13 @@ GF_API int32_t gf_request_reply(gf_request* request, const gf_list* results, gf_
 GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* message, size_t length,
                                gf_error** error);
 
+/* From here on the calling thread works for this request: the operators that it runs are in the profile of the call.
+ * Nothing happens when the call is not profiled. To be ended on the same thread, before what was begun earlier
+ * (GF_FAILED_PRECONDITION); also when the request has been answered meanwhile, after which nothing is recorded. Direct
+ * handlers need neither. */
+GF_API int32_t gf_request_profile_begin(gf_request* request, gf_error** error);
+GF_API int32_t gf_request_profile_end(gf_request* request, gf_error** error);
+
 /* ---- Calls ----------------------------------------------------------------------------------------------------- */
 
 #define GF_CALL_HANDLER 0u
@@ -577,9 +607,12 @@ typedef struct gf_call {
                             are inherited; may be NULL */
   int64_t deadline;      /* ns from now; 0: call.timeout of the configuration */
   uint32_t no_grad;      /* 1: as under no_grad, here and at the callee */
-  uint32_t reserved;     /* 0 */
+  uint32_t profile;      /* 1: record a profile of the call (gf_future_profile); a parent that is profiled has its calls
+                            profiled as well */
   gf_queue* queue;       /* gf_call_start only: where the completion goes, or NULL */
   uintptr_t token;       /* for that completion */
+  gf_future** ended;     /* gf_call_sync only, may be NULL: receives the call as a future that has ended, whatever its
+                            outcome, for gf_future_profile; the caller gives it back */
 } gf_call;
 
 /* Calls and waits for the results. Blocks. */

@@ -274,6 +274,8 @@ struct FilledCall {
     call.parent = options.parent;
     call.deadline = options.deadline;
     call.no_grad = options.no_grad ? 1 : 0;
+    call.profile = options.profile ? 1 : 0;
+    call.ended = options.ended == nullptr ? nullptr : options.ended->out();
     call.queue = options.queue;
     call.token = options.token;
   }
@@ -315,6 +317,9 @@ List Await(const Future& future, int64_t timeout) {
   Call(gf_future_take, future, results.out());
   return results;
 }
+
+nlohmann::json ProfileOf(const Future& future) { return nlohmann::json::parse(Text(gf_future_profile, future)); }
+nlohmann::json TraceOf(gf_worker* worker) { return nlohmann::json::parse(Text(gf_worker_trace_json, worker)); }
 
 // ---- Contexts ------------------------------------------------------------------------------------------------------
 

@@ -276,6 +276,9 @@ struct CallOptions {
   CallOptions& In(const Context& value) { return context = value, *this; }
   CallOptions& Parent(const Request& value) { return parent = value, *this; }
   CallOptions& Deadline(int64_t value) { return deadline = value, *this; }
+  CallOptions& Profiled() { return profile = true, *this; }
+  // By CallWorker only: the ended call.
+  CallOptions& Ended(Handle<gf_future>& value) { return ended = &value, *this; }
   CallOptions& NoGrad() { return no_grad = true, *this; }
   CallOptions& To(const Queue& value, uintptr_t value_token) { return queue = value, token = value_token, *this; }
 
@@ -283,6 +286,8 @@ struct CallOptions {
   gf_request* parent = nullptr;
   int64_t deadline = 0;
   bool no_grad = false;
+  bool profile = false;
+  Handle<gf_future>* ended = nullptr;
   gf_queue* queue = nullptr;
   uintptr_t token = 0;
 };
@@ -307,6 +312,10 @@ Tensor RemoteOp(gf_worker* from, const std::string& to, const CallOptions& optio
 bool IsDone(const Future& future);
 // Waits, then the results; throws how it failed.
 List Await(const Future& future, int64_t timeout = kPatience);
+
+// gf_future_profile, gf_worker_trace_json.
+nlohmann::json ProfileOf(const Future& future);
+nlohmann::json TraceOf(gf_worker* worker);
 
 // ---- Contexts ------------------------------------------------------------------------------------------------------
 

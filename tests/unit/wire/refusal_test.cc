@@ -138,6 +138,31 @@ TEST(RefusalTest, WrappersWrapCallsAndRepliesOnly) {
   }
 }
 
+TEST(RefusalTest, ProfilesAreTreesInOrder) {
+  const auto profile = [](uint32_t count) { return HeaderBytes(17).U32(0).I64(0).U32(count); };
+  const auto event = [](HeaderBytes bytes, int kind, uint32_t parent, int64_t start, int64_t end) {
+    return bytes.Str("x").U8(kind).U16(1).U32(2).U32(parent).I64(start).I64(end);
+  };
+  const auto wrapped = [](HeaderBytes bytes) { return bytes.U8(5).I64(1).U8(0).U32(0).Done(); };
+  EXPECT_TRUE(Refusal(wrapped(event(event(profile(2), 1, kNoEvent, 0, 9), 3, 0, 1, 2))).ok());
+  EXPECT_REFUSED(wrapped(event(profile(1), 1, 0, 0, 9)),
+                 "RpcWithProfiling.profile.events[0].parent: 0 is no event before this one");
+  EXPECT_REFUSED(wrapped(event(event(profile(2), 1, kNoEvent, 0, 9), 3, 1, 1, 2)),
+                 "RpcWithProfiling.profile.events[1].parent: 1 is no event before this one");
+  EXPECT_REFUSED(wrapped(event(profile(1), 4, kNoEvent, 0, 9)),
+                 "RpcWithProfiling.profile.events[0].kind: unknown value 4");
+  EXPECT_REFUSED(wrapped(event(profile(1), 1, kNoEvent, 5, 4)),
+                 "RpcWithProfiling.profile.events[0].end: an event from 5 to 4 ns");
+  EXPECT_REFUSED(wrapped(event(profile(1), 1, kNoEvent, 0, INT64_MAX)),
+                 StrCat("RpcWithProfiling.profile.events[0].end: an event from 0 to ", INT64_MAX, " ns"));
+  EXPECT_REFUSED(HeaderBytes(17).U32(0).I64(0).U32(0).U8(17).Done(),
+                 "RpcWithProfiling.wrapped: kind 17 cannot be wrapped");
+  std::string many = std::string(31 * 10001, '\0');
+  const Status refusal = Refusal(profile(10001).Raw(many).Done());
+  EXPECT_EQ(refusal.code(), Code::kResourceExhausted);
+  EXPECT_EQ(refusal.message(), "RpcWithProfiling.profile.events: 10001 events, more than limits.profile_events (10000)");
+}
+
 // ---- Tensors ----
 
 HeaderBytes TensorHeader(int form, int flags, int dtype, const std::vector<int64_t>& sizes) {
