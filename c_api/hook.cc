@@ -1,4 +1,4 @@
-// Hooks of tensors: gf_tensor_register_hook, gf_tensor_remove_hook.
+// Hooks of tensors: gf_tensor_register_hook, gf_tensor_remove_hook, gf_tensor_retain_grad.
 #include "impl/tensor/hooks.h"
 
 #include <memory>
@@ -6,6 +6,7 @@
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
+#include "impl/engine/current_pass.h"
 
 namespace gradferry {
 namespace {
@@ -53,6 +54,18 @@ class CHook {
   bool armed_ = false;
 };
 
+Status RetainGradient(const at::Tensor& tensor) {
+  if (!tensor.defined()) return InvalidArgument("the tensor is undefined: it has no gradient");
+  if (tensor.requires_grad() && tensor.is_leaf()) return OkStatus();
+  // The tensor holds its hooks: they must not hold it.
+  const c10::weak_intrusive_ptr<c10::TensorImpl> weak(tensor.getIntrusivePtr());
+  return AddRetainHook(tensor, [weak](const at::Tensor& gradient) -> Result<at::Tensor> {
+    auto alive = weak.lock();
+    if (alive && gradient.defined()) AddToCurrentPass(at::Tensor(std::move(alive)), gradient);
+    return at::Tensor();
+  });
+}
+
 }  // namespace
 }  // namespace gradferry
 
@@ -68,6 +81,13 @@ int32_t gf_tensor_register_hook(gf_tensor* tensor, const gf_tensor_hook* hook, u
     GF_ASSIGN_OR_RETURN(*id, AddHook(object->tensor, [owned](const at::Tensor& gradient) { return owned->Call(gradient); }));
     owned->Arm();
     return OkStatus();
+  });
+}
+
+int32_t gf_tensor_retain_grad(gf_tensor* tensor, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(TensorObject * object, Get(tensor));
+    return RetainGradient(object->tensor);
   });
 }
 

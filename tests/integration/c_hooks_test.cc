@@ -366,6 +366,87 @@ TEST_P(CHooksTest, ComeAndGoWhilePassesRun) {
   EXPECT_EQ(dropped, 2 * kTurns);
 }
 
+// `.grad`, without libtorch's warning that this is no leaf.
+bool HasGradField(const Tensor& tensor) {
+  return torch::autograd::impl::get_autograd_meta(ToAten(tensor))->grad_.defined();
+}
+
+void Retain(const Tensor& tensor) { Call(gf_tensor_retain_grad, tensor); }
+
+// What local autograd puts into `.grad` the context has: in a chain over two workers, after two passes, with hooks before
+// and after.
+TEST_P(CHooksTest, RetainedGradientsAreThoseOfLocalAutograd) {
+  Group group(transport(), {"worker0", "worker1"});
+  const Tensor a = WithGrad(Floats({2}, {2, 3}));
+  const Context context = NewContext(group[0]);
+  const Tensor square = Mul(a, a);
+  HookLog log;
+  Hook(square, log, "before", 2);
+  Retain(square);
+  Retain(square);
+  Hook(square, log, "after", 3);
+  const Tensor sum = RemoteOp(group[0], "worker1", In(context), "aten::add.Tensor", square, a);
+  Retain(sum);
+  Retain(a);
+  for (int pass = 0; pass < 2; ++pass) Backward(context, {Sum(Mul(sum, sum))}, BackwardOptions().Retain());
+
+  const at::Tensor la = at::tensor({2.f, 3.f}).set_requires_grad(true);
+  const at::Tensor lsquare = la * la;
+  HookLog local;
+  Hook(lsquare, local, "before", 2);
+  lsquare.retain_grad();
+  Hook(lsquare, local, "after", 3);
+  const at::Tensor lsum = lsquare + la;
+  lsum.retain_grad();
+  for (int pass = 0; pass < 2; ++pass) torch::autograd::backward({(lsum * lsum).sum()}, {}, true);
+
+  EXPECT_EQ(log.Lines(), local.Lines());
+  EXPECT_EQ(ReadFloats(Gradient(context, square)), FloatsOf(lsquare.grad()));
+  EXPECT_EQ(ReadFloats(Gradient(context, sum)), FloatsOf(lsum.grad()));
+  EXPECT_EQ(ReadFloats(Gradient(context, a)), FloatsOf(la.grad()));
+  EXPECT_EQ(GradientCount(context), 3u);
+  EXPECT_FALSE(HasGradField(square));
+  // Each context has its own, and nobody else's memory.
+  const Context other = NewContext(group[0]);
+  Backward(other, {Sum(square)}, BackwardOptions().Retain());
+  EXPECT_EQ(ReadFloats(Gradient(other, square)), std::vector<float>({2, 2}));
+  const Tensor kept = Gradient(other, square);
+  Backward(other, {Sum(square)}, BackwardOptions().Retain());
+  EXPECT_EQ(ReadFloats(Gradient(other, square)), std::vector<float>({4, 4}));
+}
+
+TEST_P(CHooksTest, RetainedGradientsOfAFailedPassAreTakenBack) {
+  Group group(transport(), {"worker0"});
+  const Tensor a = WithGrad(Floats({1}, {2}));
+  const Context context = NewContext(group[0]);
+  const Tensor square = Mul(a, a);
+  Retain(square);
+  const uint64_t failing = RegisterHook(a, [](const Tensor&) -> Tensor { throw std::runtime_error("no"); });
+  EXPECT_EQ(ErrorOf([&] { Backward(context, {square}, BackwardOptions().Retain()); }).code, GF_PASS_ABORTED);
+  EXPECT_FALSE(HasGradient(context, square));
+  RemoveHook(a, failing);
+  Backward(context, {square});
+  EXPECT_EQ(ReadFloats(Gradient(context, square)), std::vector<float>({1}));
+}
+
+// libtorch's own backward keeps nothing, and a tensor that is gone is not missed.
+TEST_P(CHooksTest, RetainingHoldsNobody) {
+  Group group(transport(), {"worker0"});
+  const Tensor a = WithGrad(Floats({1}, {2}));
+  const Context context = NewContext(group[0]);
+  Tensor square = Mul(a, a);
+  Retain(square);
+  torch::autograd::backward({ToAten(square)}, {}, true);
+  EXPECT_FALSE(HasGradField(square));
+  EXPECT_FALSE(HasGradient(context, square));
+  const Tensor sum = Sum(square);
+  square.reset();
+  Backward(context, {sum});
+  EXPECT_EQ(GradientCount(context), 1u);
+  EXPECT_EQ(ErrorOf([&] { Retain(Floats({1}, {1})); }).code, GF_INVALID_ARGUMENT);
+  EXPECT_EQ(ErrorOf([&] { Retain(Tensor()); }).code, GF_INVALID_ARGUMENT);
+}
+
 GF_OVER_ALL_TRANSPORTS(CHooksTest);
 
 }  // namespace

@@ -311,6 +311,12 @@ GF_API int32_t gf_tensor_register_hook(gf_tensor* tensor, const gf_tensor_hook* 
  * tensor has no hook of this number, or no more. */
 GF_API int32_t gf_tensor_remove_hook(gf_tensor* tensor, uint64_t id, gf_error** error);
 
+/* Keeps the gradient of a tensor that is no leaf: every pass that computes it adds it to the gradients of the context,
+ * where gf_context_gradient finds it for this tensor while the tensor lives; a pass that fails takes it back. It is a
+ * copy, as the hooks that were registered before have left it. `.grad` is not touched, and a backward of libtorch itself
+ * keeps nothing. Nothing happens for a leaf, whose gradients contexts keep anyway, nor the second time. */
+GF_API int32_t gf_tensor_retain_grad(gf_tensor* tensor, gf_error** error);
+
 /* ---- Lists of values: arguments and results -------------------------------------------------------------------- */
 
 #define GF_VALUE_NONE 0u
