@@ -226,7 +226,9 @@ Status LocalGraph::RunOne() {
 
 Status LocalGraph::Run(NodeState& state) {
   Node& node = *state.node;
-  variable_list inputs = RunPreHooks(node, std::move(state.buffer).Take(node.num_inputs()), state.reached_outputs);
+  // Hooks of tensors that a local graph would have at a node which does not run are left out.
+  const std::vector<bool>& with_hooks = state.needs ? state.needs->inputs : state.reached_outputs;
+  variable_list inputs = RunPreHooks(node, std::move(state.buffer).Take(node.num_inputs()), with_hooks);
   if (state.needs) {
     if (dynamic_cast<AccumulateGrad*>(&node) == nullptr) {
       for (const auto& [input, chosen] : state.needs->chosen) {

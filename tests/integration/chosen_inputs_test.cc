@@ -112,6 +112,18 @@ TEST_P(ChosenInputsTest, TensorsThatAreNoLeavesMayBeChosen) {
   EXPECT_EQ(a_gradients.count(), 0);
 }
 
+TEST_P(ChosenInputsTest, TheHooksOfAChosenLeafRunOnce) {
+  Group group(transport(), {"worker0", "worker1"});
+  const Tensor a = WithGrad(Floats({2}, {2, 3}));
+  const Counter a_gradients(a);
+  RegisterHook(a, [](const Tensor& gradient) { return Mul(gradient, Floats({}, {10})); });
+  const Context context = NewContext(group[0]);
+  const Tensor product = RemoteOp(group[0], "worker1", In(context), "aten::mul.Tensor", a, a);
+  Backward(context, {Sum(Add(product, a))}, BackwardOptions().Inputs({a}));
+  EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>({50, 70}));
+  EXPECT_EQ(a_gradients.count(), 1);
+}
+
 TEST_P(ChosenInputsTest, AnInputThatTheRootsDoNotDependOnGetsNone) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3})), other = WithGrad(Floats({2}, {1, 1}));

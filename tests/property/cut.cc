@@ -172,6 +172,8 @@ void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& 
                                               : Tensor());
     outcome.roots.push_back(root.detach());
   }
+  for (const int leaf : program.passes[pass].inputs) backward.inputs.push_back(run.leaves[leaf]);
+  backward.chosen_inputs = !backward.inputs.empty();
   backward.retain_graph = pass + 1 < program.passes.size();
   Worker& worker = run.group.worker(program.functions[0].worker);
   auto future = worker.StartBackward(run.context, std::move(backward), 0);

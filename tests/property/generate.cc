@@ -27,13 +27,13 @@ class Generator : private OperationWriter {
     NewLeaf(main);
     while (budget_ > 0) AddStep(main);
     const int loss = random_.Chance(0.7) ? AddLoss(main) : -1;
-    ChoosePasses(main, loss);
     for (Leaf& leaf : program_.leaves) {
       if (leaf.requires_grad && random_.Chance(0.05)) {
         leaf.hook = -0.5;
         program_.has_leaf_hooks = true;
       }
     }
+    ChoosePasses(main, loss);
     return std::move(program_);
   }
 
@@ -156,6 +156,16 @@ class Generator : private OperationWriter {
         if (loss >= 0 && random_.Chance(0.5)) root.value = loss;
         root.seeded = Elements(draft.values[root.value].sizes) != 1 || random_.Chance(0.3);
         pass.roots.push_back(root);
+      }
+      // With leaf hooks the reference must use backward(), which for chosen inputs computes more than those where views
+      // were changed in place (libtorch 1.13).
+      if (!program_.has_leaf_hooks && random_.Chance(0.3)) {
+        for (size_t leaf = 0; leaf < program_.leaves.size(); ++leaf) {
+          const bool here = program_.leaves[leaf].worker == program_.functions[0].worker;
+          if (here && program_.leaves[leaf].requires_grad && random_.Chance(0.5)) {
+            pass.inputs.push_back(static_cast<int>(leaf));
+          }
+        }
       }
       program_.passes.push_back(std::move(pass));
     }

@@ -180,6 +180,7 @@ std::string Describe(const Program& program) {
   for (const PassPlan& pass : program.passes) {
     out << "backward from";
     for (const Root& root : pass.roots) out << " v" << root.value << (root.seeded ? " (seeded)" : "");
+    for (size_t i = 0; i < pass.inputs.size(); ++i) out << (i == 0 ? " for leaf " : ", ") << pass.inputs[i];
     out << '\n';
   }
   return out.str();

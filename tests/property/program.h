@@ -128,6 +128,7 @@ struct Root {
 // One run of backward. All but the last retain the graph.
 struct PassPlan {
   std::vector<Root> roots;
+  std::vector<int> inputs;  // leaves of the main function's worker whose gradients are wanted; none: of all leaves
 };
 
 struct Program {

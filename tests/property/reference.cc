@@ -5,6 +5,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "tests/property/operations.h"
@@ -119,9 +120,18 @@ Outcome RunUncut(const Program& program) {
       torch::autograd::backward(roots, seeds, retain);
       continue;
     }
-    const auto gradients = torch::autograd::grad(roots, inputs, seeds, retain, /*create_graph=*/false,
+    std::vector<size_t> wanted;  // indices into inputs
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const auto& chosen = program.passes[p].inputs;
+      const bool is_chosen = std::any_of(chosen.begin(), chosen.end(),
+                                         [&](int leaf) { return leaves[leaf].is_same(inputs[i]); });
+      if (chosen.empty() || is_chosen) wanted.push_back(i);
+    }
+    std::vector<Tensor> wanted_inputs;
+    for (const size_t i : wanted) wanted_inputs.push_back(inputs[i]);
+    const auto gradients = torch::autograd::grad(roots, wanted_inputs, seeds, retain, /*create_graph=*/false,
                                                  /*allow_unused=*/true);
-    for (size_t i = 0; i < inputs.size(); ++i) Accumulate(sums[i], gradients[i]);
+    for (size_t i = 0; i < wanted.size(); ++i) Accumulate(sums[wanted[i]], gradients[i]);
   }
   size_t next = 0;
   for (const Tensor& leaf : leaves) {
