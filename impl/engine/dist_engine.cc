@@ -395,7 +395,7 @@ void DistEngine::TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallbac
   auto pass = FindPass(message.context_id, message.pass);
   if (!pass) {
     pass = AddPass(*passes.turn, {message.pass, message.turn, message.retain_graph, message.chosen_inputs},
-                   *std::move(context), nullptr);
+                   *std::move(context), peers_->WatchPart(message.pass.initiator));
   }
   pass->OnMark(from, *std::move(tensors), std::move(reply));
 }

@@ -25,6 +25,12 @@ class EnginePeers {
   // Runs a task on the worker's pool.
   virtual void Post(std::function<void()> task) = 0;
   virtual Clock& clock() = 0;
+  // This worker takes part in a pass of another one; what it gives is called with the outcome when its part is over.
+  // Null: nobody wants to know.
+  virtual std::function<void(Status)> WatchPart(WorkerId initiator) {
+    (void)initiator;
+    return nullptr;
+  }
 };
 
 }  // namespace gradferry

@@ -261,6 +261,14 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
   if (!sent.ok()) fail(sent.status());
 }
 
+std::function<void(Status)> Worker::WatchPart(WorkerId initiator) {
+  if (!trace_->on()) return nullptr;
+  auto span = TraceSpan::Begin(trace_, "pass", "part of a backward", NameOf(initiator));
+  return [span](const Status& status) {
+    if (span) span->End(CodeName(status.code()));
+  };
+}
+
 // ---- Incoming ----------------------------------------------------------------------------------------------------
 
 Status Worker::AddHandler(const std::string& handler_name, Handler handler) {

@@ -123,6 +123,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::string NameOf(WorkerId worker) const override;
   void Send(WorkerId to, Message message, AckCallback done) override;
   void Post(std::function<void()> task) override { pool_->Post(std::move(task)); }
+  std::function<void(Status)> WatchPart(WorkerId initiator) override;
 
   // TransportEvents
   std::shared_ptr<ConnectionEvents> OnAccept(std::shared_ptr<Connection> connection) override;

@@ -295,6 +295,10 @@ TEST_P(ProfileTest, TheTraceHasCallsRequestsAndPasses) {
   EXPECT_EQ(Complete(there, "request").size(), 3u);
   EXPECT_EQ(Complete(there, "request")[0]["args"]["peer"], "worker0");
   EXPECT_EQ(Complete(there, "call").size(), 0u);
+  const auto parts = Complete(there, "pass");
+  ASSERT_GE(parts.size(), 1u);
+  EXPECT_EQ(parts[0]["args"]["peer"], "worker0");
+  EXPECT_EQ(parts[0]["args"]["outcome"], "OK");
   EXPECT_EQ(Complete(there, "operator").size(), operators.size());
 
   Call(gf_worker_trace_stop, group[0]);

@@ -520,8 +520,8 @@ GF_API int32_t gf_worker_close(gf_worker* worker, int64_t deadline, gf_error** e
 /* Ends everything now, without goodbye: pending calls end with GF_CLOSED. Returns at once. Idempotent. */
 GF_API int32_t gf_worker_abort(gf_worker* worker, gf_error** error);
 
-/* The trace of a worker: while it is on, the calls of this worker, the requests that it gets and the passes that it
- * starts are recorded, with the profiles of calls and requests that are profiled nested within them. The newest capacity
+/* The trace of a worker: while it is on, the calls of this worker, the requests that it gets, the passes that it starts
+ * and its parts in those of others are recorded, with the profiles of calls and requests that are profiled nested within them. The newest capacity
  * events are kept (0: 65536; at most 10,000,000). Starting forgets what there was; stopping keeps it. */
 GF_API int32_t gf_worker_trace_start(gf_worker* worker, uint64_t capacity, gf_error** error);
 GF_API int32_t gf_worker_trace_stop(gf_worker* worker, gf_error** error);
