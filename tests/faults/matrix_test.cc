@@ -35,6 +35,11 @@ StepOptions ChosenInputs() {
   options.chosen_inputs = true;
   return options;
 }
+StepOptions Profiled() {
+  StepOptions options;
+  options.calls_are_profiled = true;
+  return options;
+}
 StepOptions PassOfW1() {
   StepOptions options;
   options.pass_of_w1 = true;
@@ -65,6 +70,7 @@ const std::vector<Kind>& Kinds() {
       {"MarkNeeded", "[[4, 14]]", ChosenInputs()},
       {"RequestTurn", "[[4, 15]]", PassOfW1()},
       {"EndTurn", "[[4, 16]]", PassOfW1()},
+      {"RpcWithProfiling", "[[4, 17]]", Profiled()},
   };
   return *kinds;
 }

@@ -162,6 +162,7 @@ void Training::Forward(const StepOptions& options, Outcome* outcome) {
   spec.name = "stage";
   spec.arguments = {x_};
   spec.context = context_;
+  spec.profile = options.calls_are_profiled;
   const auto stage = AwaitInTime(worker, worker.StartCall(spec), kCallTimeout, "stage", outcome);
   if (!stage.ok()) return;
   spec.to_id = 2;
