@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/integration/fleet.h"
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
 
@@ -335,6 +336,29 @@ TEST_P(ProfileTest, ManyCallsAtOnce) {
   }
   threads.Join();
   EXPECT_EQ(Complete(TraceOf(group[0])).size(), 100u);
+}
+
+// Processes of their own: the clocks are the same, the threads are not.
+TEST(ProfileProcessesTest, AChainOfProcessesIsOneTree) {
+  Fleet fleet(3);
+  const Tensor a = WithGrad(Random({2}, 1));
+  const Context context = NewContext(fleet.worker());
+  Call(gf_worker_trace_start, fleet.worker(), uint64_t{0});
+  const json profile = Profiled(fleet.worker(), "worker1", "nested",
+                                ListOf(a, a, ListOf("worker2", "worker0", "worker1")), In(context));
+  const auto paths = Paths(profile);
+  std::string path = "worker0:call:nested > worker1:request:nested";
+  for (const std::string hop : {"worker1:call:nested > worker2:request:nested",
+                                "worker2:call:nested > worker0:request:nested",
+                                "worker0:call:nested > worker1:request:nested"}) {
+    path += " > " + hop;
+    EXPECT_TRUE(Has(paths, path)) << profile;
+  }
+  EXPECT_EQ(profile["events"].size(), 8u) << profile;
+  const auto requests = Complete(TraceOf(fleet.worker()), "request");
+  EXPECT_TRUE(std::any_of(requests.begin(), requests.end(), [](const json& event) {
+    return event["args"].value("peer", "") == "worker2";  // what came here, besides what others told of theirs
+  }));
 }
 
 GF_OVER_ALL_TRANSPORTS(ProfileTest);

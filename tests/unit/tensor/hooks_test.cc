@@ -97,6 +97,19 @@ TEST(HooksTest, RetainHooksAreThereOnce) {
   EXPECT_EQ(AddRetainHook(at::Tensor(), Times(1)).code(), Code::kInvalidArgument);
 }
 
+TEST(HooksTest, OneThatAHookBeforeItRemovedDoesNotRun) {
+  const at::Tensor leaf = Leaf();
+  uint64_t second = 0;
+  int calls = 0;
+  ASSERT_TRUE(AddHook(leaf, [&](const at::Tensor&) -> Result<at::Tensor> {
+                EXPECT_TRUE(RemoveHook(leaf, second).ok());
+                return at::Tensor();
+              }).ok());
+  second = *AddHook(leaf, [&](const at::Tensor&) -> Result<at::Tensor> { return ++calls, at::Tensor(); });
+  Backward(leaf);
+  EXPECT_EQ(calls, 0);
+}
+
 // Hooks come and go on other threads while backwards run, each of which sees all or nothing of one.
 TEST(HooksTest, ComeAndGoWhileBackwardsRun) {
   const at::Tensor leaf = Leaf();
