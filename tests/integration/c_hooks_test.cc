@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 
 #include "tests/integration/modes.h"
 
@@ -42,6 +43,12 @@ class HookLog {
   std::vector<std::string> Lines() const {
     std::lock_guard lock(mutex_);
     return lines_;
+  }
+  // Those of "<tensor> hook <number>" by tensor: tensors that do not depend on each other come in any order.
+  std::map<std::string, std::vector<std::string>> PerTensor() const {
+    std::map<std::string, std::vector<std::string>> seen;
+    for (const std::string& line : Lines()) seen[line.substr(0, line.find(" hook"))].push_back(line);
+    return seen;
   }
 
  private:
@@ -445,6 +452,87 @@ TEST_P(CHooksTest, RetainingHoldsNobody) {
   EXPECT_EQ(GradientCount(context), 1u);
   EXPECT_EQ(ErrorOf([&] { Retain(Floats({1}, {1})); }).code, GF_INVALID_ARGUMENT);
   EXPECT_EQ(ErrorOf([&] { Retain(Tensor()); }).code, GF_INVALID_ARGUMENT);
+}
+
+// A random graph, once over three workers with our hooks and once here with libtorch's. All values are small integers, so
+// that sums are exact in any order.
+class RandomGraph {
+ public:
+  RandomGraph(Group& group, uint32_t seed) : group_(group), random_(seed), context_(NewContext(group[0])) {}
+
+  void Compare() {
+    for (int i = 0; i < 3; ++i) {
+      const float x = Below(5) - 2, y = Below(5) - 2;
+      AddTensor(WithGrad(Floats({2}, {x, y})), at::tensor({x, y}).set_requires_grad(true));
+    }
+    for (int i = 0, nodes = 4 + Below(9); i < nodes; ++i) AddNode();
+    Tensor root = ours_.back();
+    at::Tensor local_root = locals_.back();
+    for (int i = 0, more = Below(3); i < more; ++i) {
+      const size_t other = Any();
+      root = Add(root, ours_[other]);
+      local_root = local_root + locals_[other];
+    }
+    for (int pass = 0, passes = 1 + Below(2); pass < passes; ++pass) {
+      Backward(context_, {Sum(root)}, BackwardOptions().Retain());
+      torch::autograd::backward({local_root.sum()}, {}, true);
+    }
+    EXPECT_EQ(log_.PerTensor(), local_log_.PerTensor());
+    for (size_t i = 0; i < ours_.size(); ++i) {
+      if (!locals_[i].is_leaf() && !locals_[i].retains_grad()) continue;
+      const bool there = locals_[i].grad().defined();
+      ASSERT_EQ(HasGradient(context_, ours_[i]), there) << "tensor " << i;
+      if (!there) continue;
+      EXPECT_EQ(ReadFloats(Gradient(context_, ours_[i])), FloatsOf(locals_[i].grad())) << "tensor " << i;
+    }
+  }
+
+ private:
+  int Below(int end) { return static_cast<int>(random_() % static_cast<uint32_t>(end)); }
+  size_t Any() { return static_cast<size_t>(Below(static_cast<int>(ours_.size()))); }
+
+  // A product only with a leaf, so that values stay small.
+  void AddNode() {
+    static const char* const kOperators[] = {"aten::add.Tensor", "aten::sub.Tensor", "aten::mul.Tensor"};
+    const int which = Below(3);
+    const size_t a = Any(), b = which == 2 ? static_cast<size_t>(Below(3)) : Any();
+    const int place = Below(3);
+    const Tensor ours = place == 0 ? Op(kOperators[which], ours_[a], ours_[b])
+                                   : RemoteOp(group_[0], group_.name(static_cast<size_t>(place)), In(context_),
+                                              kOperators[which], ours_[a], ours_[b]);
+    const at::Tensor x = locals_[a], y = locals_[b];
+    AddTensor(ours, which == 0 ? x + y : which == 1 ? x - y : x * y);
+  }
+
+  void AddTensor(const Tensor& ours, const at::Tensor& local) {
+    const std::string name = "tensor " + std::to_string(ours_.size());
+    for (int i = 0, hooks = Below(4); i < hooks; ++i) {
+      const float factor = static_cast<float>(1 - Below(3));  // 1, 0 or -1
+      Hook(ours, log_, name + " hook " + std::to_string(i), factor);
+      Hook(local, local_log_, name + " hook " + std::to_string(i), factor);
+      if (Below(3) == 0) RemoveHook(ours, Hook(ours, log_, "removed"));
+      if (Below(4) != 0) continue;
+      Call(gf_tensor_retain_grad, ours);
+      local.retain_grad();
+    }
+    ours_.push_back(ours);
+    locals_.push_back(local);
+  }
+
+  Group& group_;
+  std::mt19937 random_;
+  const Context context_;
+  HookLog log_, local_log_;
+  std::vector<Tensor> ours_;
+  std::vector<at::Tensor> locals_;
+};
+
+TEST_P(CHooksTest, RandomGraphsRunThemAsLocalAutogradDoes) {
+  Group group(transport(), {"worker0", "worker1", "worker2"});
+  for (uint32_t seed = 0; seed < 150 && !HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomGraph(group, seed).Compare();
+  }
 }
 
 GF_OVER_ALL_TRANSPORTS(CHooksTest);
