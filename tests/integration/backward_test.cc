@@ -59,7 +59,7 @@ TEST_P(BackwardTest, ChainsOverSeveralPeersWithMixedInputsGiveTheLocalGradients)
   EXPECT_EQ(gradients[3].size(), 0u);
 }
 
-// test_backward_unused_send_function: there the pass hangs; here it must finish.
+// E1, test_backward_unused_send_function. PyTorch: the pass hangs, or fails after the timeout of calls.
 TEST_P(BackwardTest, APassFinishesAlthoughTheResultOfACallIsUnused) {
   const Tensor a = WithGrad(Random({3, 3}, 1)), b = WithGrad(Random({3, 3}, 2)), c = WithGrad(Random({3, 3}, 3));
   const auto gradients = CompareModes({a, b, c}, [&](Runner& run) {
@@ -72,7 +72,7 @@ TEST_P(BackwardTest, APassFinishesAlthoughTheResultOfACallIsUnused) {
   EXPECT_TRUE(gradients[2].empty()) << "what the root does not depend on gets no gradient, not one of zeros";
 }
 
-// The same with the unused call on the only worker that the pass visits, and with none visited at all.
+// E2, the smallest example. PyTorch: the pass waits for ever, with no call outstanding that could time out.
 TEST_P(BackwardTest, APurelyLocalPassFinishesBesideAnUnusedCall) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Random({3, 3}, 1));
@@ -112,7 +112,7 @@ TEST_P(BackwardTest, SomeTensorsOfAReturnedListAreUsed) {
   EXPECT_NE(gradients[0][0], 0.f);
 }
 
-// What libtorch's own pass does with outputs that were not used: the parameter behind them has no gradient.
+// E6. PyTorch: the parameter behind an unused output gets a gradient of zeros; in one process it gets none.
 TEST_P(BackwardTest, AnUnusedOutputGivesItsParameterNoGradient) {
   Group group(transport(), {"worker0", "worker1"});
   RegisterHandlers(group.server(1));
@@ -152,6 +152,7 @@ TEST_P(BackwardTest, SeveralRootsAreOnePass) {
   }
 }
 
+// E14. PyTorch: only roots of one element, and no way to give a seed.
 TEST_P(BackwardTest, RootsOfAnyShapeWithSeedGradients) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3})), b = Floats({2}, {5, 7});

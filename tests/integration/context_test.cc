@@ -121,7 +121,7 @@ TEST_P(ContextTest, ReleaseReachesWorkersTwoHopsAway) {
   }
 }
 
-// What PyTorch's clean-up gets wrong: a call of a released context does not bring it back.
+// B6, for a call that begins after the release (failed_calls_test.cc: for one that is under way).
 TEST_P(ContextTest, ACallOfAReleasedContextIsRefusedAndDoesNotReviveIt) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Random({2}, 1));

@@ -1,17 +1,15 @@
-// What libtorch's own engine does around a leaf, seen through tensors that libtorch shares with us: hooks on tensors and
-// on accumulators, and when the buffer of a gradient may be kept instead of copied. The one test here that uses libtorch
-// itself, by gf_tensor_to_aten.
+// What libtorch's own engine does around a leaf, seen through tensors that libtorch shares with us: hooks on tensors
+// and on accumulators, and when the buffer of a gradient may be kept instead of copied.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
-#include <torch/csrc/api/include/torch/version.h>
 
 #include <atomic>
-#include <cstring>
 #include <memory>
 
+#include "tests/integration/aten.h"
 #include "tests/integration/modes.h"
 
 namespace gf {
@@ -21,19 +19,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 class HooksTest : public TransportTest {};
-
-at::Tensor ToAten(const Tensor& tensor) {
-  void* out = nullptr;
-  Call(gf_tensor_to_aten, tensor, TORCH_VERSION, std::strlen(TORCH_VERSION), &out);
-  const std::unique_ptr<at::Tensor> owned(static_cast<at::Tensor*>(out));
-  return *owned;
-}
-
-Tensor FromAten(const at::Tensor& tensor) {
-  Tensor out;
-  Call(gf_tensor_from_aten, &tensor, TORCH_VERSION, std::strlen(TORCH_VERSION), out.out());
-  return out;
-}
 
 // test_backward_verify_hooks
 TEST_P(HooksTest, AHookOfALeafChangesItsGradient) {

@@ -195,7 +195,7 @@ TEST_P(LifeTest, OpenCloseOpen) {
   }
 }
 
-// One that comes back under its name and id, at a new address, is called again; PyTorch's peers are poisoned for good.
+// B9: under its name and id, at a new address. PyTorch: the first broken connection poisons that peer for good.
 TEST_P(LifeTest, AWorkerThatComesBackIsCalledAgain) {
   Group group(transport(), {"worker0"});
   std::string incarnation;

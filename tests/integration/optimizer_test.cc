@@ -38,7 +38,7 @@ TEST_P(OptimizerTest, AStepFollowsTheGradientsOfTheContext) {
   }
 }
 
-// test_dist_optim_none_grads, and the stale gradients that PyTorch's applies again
+// B11, test_dist_optim_none_grads. PyTorch: a parameter without a gradient is stepped again with its last one.
 TEST_P(OptimizerTest, AParameterWithoutAGradientInTheContextIsLeftAlone) {
   Group group(transport(), {"worker0", "worker1"});
   for (const char* spec : {"sgd = { lr = 0.1, momentum = 0.9, weight_decay = 0.1 }", "adam = { lr = 0.1 }",

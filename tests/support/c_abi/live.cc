@@ -42,6 +42,14 @@ std::map<std::string, int64_t> LiveObjects() {
   return counts;
 }
 
+bool NothingUnderWay() {
+  for (uint32_t kind :
+       {GF_LIVE_CALLS, GF_LIVE_PASSES, GF_LIVE_AUTOGRAD_CONTEXTS, GF_LIVE_SEND_FUNCTIONS, GF_LIVE_RECV_FUNCTIONS}) {
+    if (gf_live_objects(kind) != 0) return false;
+  }
+  return true;
+}
+
 void Threads::Start(std::function<void()> body) {
   threads_.emplace_back([body = std::move(body)] {
     try {

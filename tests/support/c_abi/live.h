@@ -21,6 +21,9 @@ std::map<std::string, int64_t> LiveObjects();
 // "calls: 1 instead of 0, ..." once they differ from `before` for good; "" when they are back.
 std::string LeftBehind(const std::map<std::string, int64_t>& before, int64_t timeout = kPatience);
 
+// Whether no call, pass, context, send or recv function lives in this process, on any worker.
+bool NothingUnderWay();
+
 // Threads that are joined at the end; what one throws fails the test.
 class Threads {
  public:
