@@ -261,9 +261,13 @@ class Host {
   }
 
   template <class Condition>
-  bool Wait(Condition condition) {
+  bool Wait(Condition condition, std::chrono::milliseconds patience = kPatience) {
     std::unique_lock<std::mutex> lock(mutex_);
-    return changed_.wait_for(lock, kPatience, condition);
+    return changed_.wait_for(lock, patience, condition);
+  }
+
+  bool WaitAccepted(size_t count, std::chrono::milliseconds patience) {
+    return Wait([&] { return accepted_.size() >= count; }, patience);
   }
 
   bool WaitFrames(Peer* peer, size_t count) {
