@@ -79,7 +79,7 @@ Result<bool> WaitFor(const Future& future, int64_t timeout) {
   if (future.done()) return true;
   Executor::BlockingScope scope;
   GF_RETURN_IF_ERROR(scope.status());
-  return future.Wait(timeout);
+  return future.Wait(timeout, scope.held_clock());
 }
 
 Status CheckTime(int64_t time, const char* what) {

@@ -80,12 +80,10 @@ Executor::BlockingScope::BlockingScope() : executor_(pool_of_thread) {
       return;
     }
   }
-  if (executor_->clock_) executor_->clock_->Hold(-1);
 }
 
 Executor::BlockingScope::~BlockingScope() {
   if (executor_ == nullptr) return;
-  if (executor_->clock_) executor_->clock_->Hold(+1);
   std::lock_guard lock(executor_->mutex_);
   --executor_->blocked_;
   // One too many now: it leaves when it has nothing to do.

@@ -30,14 +30,16 @@ class Executor {
   // Whether the calling thread belongs to any Executor of the process.
   static bool OnPoolThread();
 
-  // On a thread of a pool, while it lives: the thread waits and does not count among the pool's, nor hold its clock. On
-  // any other thread it does nothing. kResourceExhausted when too many threads of the pool wait already (kMaxBlocked).
+  // On a thread of a pool, while it lives: the thread waits and does not count among the pool's. On any other thread it
+  // does nothing. kResourceExhausted when too many threads of the pool wait already (kMaxBlocked).
   class BlockingScope {
    public:
     BlockingScope();
     ~BlockingScope();
     BlockingScope(const BlockingScope&) = delete;
     const Status& status() const { return status_; }
+    // The clock that the thread's task holds, to be let go while it waits (Future::Wait); null when there is none.
+    Clock* held_clock() const { return executor_ ? executor_->clock_ : nullptr; }
 
    private:
     Executor* executor_;

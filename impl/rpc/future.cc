@@ -5,8 +5,6 @@
 #include <chrono>
 #include <utility>
 
-#include "impl/base/clock.h"
-
 namespace gradferry {
 
 bool Future::Complete(Outcome outcome) {
@@ -16,6 +14,7 @@ bool Future::Complete(Outcome outcome) {
     std::lock_guard lock(mutex_);
     if (outcome_) return false;
     outcome_.emplace(std::move(outcome));
+    for (Clock* clock : std::exchange(waiters_clocks_, {})) clock->Hold(+1);
     when_done = std::exchange(when_done_, nullptr);
     cancel = std::exchange(cancel_, nullptr);
   }
@@ -29,16 +28,26 @@ bool Future::done() const {
   return outcome_.has_value();
 }
 
-bool Future::Wait(int64_t timeout) const {
+bool Future::Wait(int64_t timeout, Clock* held) const {
+  // A year is for ever, and does not overflow the condition variable's time.
+  constexpr int64_t kYear = int64_t{365} * 24 * 3600 * 1000000000;
   std::unique_lock lock(mutex_);
+  if (outcome_) return true;
+  if (held) {
+    waiters_clocks_.push_back(held);
+    held->Hold(-1);
+  }
   auto ready = [this] { return outcome_.has_value(); };
   if (timeout == kNever) {
     done_.wait(lock, ready);
     return true;
   }
-  // A year is for ever, and does not overflow the condition variable's time.
-  constexpr int64_t kYear = int64_t{365} * 24 * 3600 * 1000000000;
-  return done_.wait_for(lock, std::chrono::nanoseconds(std::min(timeout, kYear)), ready);
+  if (done_.wait_for(lock, std::chrono::nanoseconds(std::min(timeout, kYear)), ready)) return true;
+  if (held) {
+    waiters_clocks_.erase(std::find(waiters_clocks_.begin(), waiters_clocks_.end(), held));
+    held->Hold(+1);
+  }
+  return false;
 }
 
 const Future::Outcome& Future::outcome() const {

@@ -6,8 +6,10 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 #include <string>
 
+#include "impl/base/clock.h"
 #include "impl/base/status.h"
 #include "impl/tensor/value.h"
 
@@ -22,7 +24,9 @@ class Future {
 
   bool done() const;
   // Waits at most `timeout` ns of real time (kNever: for ever); whether it is done.
-  bool Wait(int64_t timeout) const;
+  // `held` (may be null), a clock that the caller holds, is let go meanwhile; it is held again before anybody sees that
+  // the future is complete, so that no simulated time passes between that and the end of the wait.
+  bool Wait(int64_t timeout, Clock* held = nullptr) const;
   // done() must be true. Values are shared, not moved out: it may be asked again.
   const Outcome& outcome() const;
 
@@ -40,6 +44,7 @@ class Future {
  private:
   mutable std::mutex mutex_;  // guards the rest; a leaf lock
   mutable std::condition_variable done_;
+  mutable std::vector<Clock*> waiters_clocks_;
   std::optional<Outcome> outcome_;  // never changed once set
   std::function<void(const Outcome&)> when_done_;
   std::function<void()> cancel_;

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "impl/base/executor.h"
 #include "impl/base/live.h"
 #include "tests/property/operations.h"
 
@@ -182,6 +183,25 @@ void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& 
   Check(ended.ok() ? OkStatus() : ended.status());
 }
 
+// On a thread of the leaf's worker, within a pass.
+void Reenter(Run& run, int leaf) {
+  Worker& worker = run.group.worker(run.program.leaves[leaf].worker);
+  auto context = worker.FindContext(run.context->id());
+  Check(context.ok() ? OkStatus() : context.status());
+  BackwardRequest backward;
+  {
+    c10::AutoGradMode recording(true);
+    backward.roots = {run.leaves[leaf].mul(run.leaves[leaf]).sum()};
+  }
+  backward.grads.resize(1);
+  auto future = worker.StartBackward(*std::move(context), std::move(backward), 0);
+  Check(future.ok() ? OkStatus() : future.status());
+  Executor::BlockingScope scope;
+  Check(scope.status());
+  (*future)->Wait(kNever, scope.held_clock());
+  Check((*future)->outcome().ok() ? OkStatus() : (*future)->outcome().status());
+}
+
 Tensor GradientOf(Run& run, size_t leaf) {
   auto context = run.group.worker(run.program.leaves[leaf].worker).FindContext(run.context->id());
   return context.ok() ? (*context)->Gradient(run.leaves[leaf]) : Tensor();
@@ -216,6 +236,9 @@ Outcome RunCut(const Program& program, Group& group) {
   Outcome outcome;
   {
     auto run = std::make_shared<Run>(Run{program, group, {}, outcome.observations, nullptr});
+    run->observations.OnReenter([weak = std::weak_ptr<Run>(run)](int leaf) {
+      if (auto alive = weak.lock()) Reenter(*alive, leaf);
+    });
     for (size_t i = 0; i < program.leaves.size(); ++i) {
       run->leaves.push_back(MakeLeaf(program, static_cast<int>(i)));
       if (program.leaves[i].hook != 0) {

@@ -33,6 +33,7 @@ class Generator : private OperationWriter {
         program_.has_leaf_hooks = true;
       }
     }
+    ChooseReentries();
     ChoosePasses(main, loss);
     return std::move(program_);
   }
@@ -143,6 +144,18 @@ class Generator : private OperationWriter {
                             Bound(draft, loss) + Bound(draft, term));
     }
     return loss;
+  }
+
+  void ChooseReentries() {
+    for (Function& function : program_.functions) {
+      for (Step& step : function.steps) {
+        if (step.hook == 0 || !random_.Chance(0.15)) continue;
+        for (size_t leaf = 0; leaf < program_.leaves.size(); ++leaf) {
+          const bool here = program_.leaves[leaf].worker == function.worker && program_.leaves[leaf].requires_grad;
+          if (here && random_.Chance(0.5)) step.reenters = static_cast<int>(leaf);
+        }
+      }
+    }
   }
 
   void ChoosePasses(Draft& draft, int loss) {

@@ -10,18 +10,20 @@ namespace gradferry::property {
 
 using at::Tensor;
 
-void Observations::AddHook(const Tensor& tensor, int step, int output, double factor) {
+void Observations::AddHook(const Tensor& tensor, int step, int output, double factor, int reenters) {
   const Key key(step, output);
   {
     std::lock_guard lock(counts_->mutex);
     counts_->hooks[key];
   }
-  tensor.register_hook([counts = counts_, key, factor](Tensor gradient) -> Tensor {
+  auto reenter = reenters < 0 ? nullptr : reenter_;
+  tensor.register_hook([counts = counts_, key, factor, reenters, reenter](Tensor gradient) -> Tensor {
     {
       std::lock_guard lock(counts->mutex);
       HookCount& count = counts->hooks[key];
       ++(gradient.defined() ? count.defined : count.undefined);
     }
+    if (gradient.defined() && reenter) reenter(reenters);
     return gradient.defined() ? gradient.mul(factor) : gradient;
   });
 }
@@ -125,7 +127,7 @@ class Runner {
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i].defined() && outputs[i].requires_grad() && step.op != Op::kLeaf) {
-        if (step.hook != 0) observations_.AddHook(outputs[i], step.number, static_cast<int>(i), step.hook);
+        if (step.hook != 0) observations_.AddHook(outputs[i], step.number, static_cast<int>(i), step.hook, step.reenters);
         if (step.retain_grad) observations_.AddRetained(outputs[i], step.number, static_cast<int>(i));
       }
       frame_.values[step.outputs[i]] = std::move(outputs[i]);

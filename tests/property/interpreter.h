@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,8 +40,11 @@ struct HookCount {
 
 class Observations {
  public:
-  // A hook that counts itself and multiplies. `output`: of the step.
-  void AddHook(const at::Tensor& tensor, int step, int output, double factor);
+  // A hook that counts itself and multiplies. `output`: of the step. With `reenters`, a leaf, it calls Reenter's function
+  // for it as well, when it gets a gradient.
+  void AddHook(const at::Tensor& tensor, int step, int output, double factor, int reenters = -1);
+  // Runs a pass over the sum of the squares of a leaf. Before the first hook.
+  void OnReenter(std::function<void(int leaf)> reenter) { reenter_ = std::move(reenter); }
   void AddRetained(const at::Tensor& tensor, int step, int output);
 
   using Key = std::pair<int, int>;  // step, output
@@ -58,6 +62,7 @@ class Observations {
     std::mutex mutex;  // guards tensors
     std::map<Key, at::Tensor> tensors;
   };
+  std::function<void(int)> reenter_;
   // Shared with the hooks, which live as long as the graph; so it must not hold the graph.
   std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
   std::shared_ptr<Retained> retained_ = std::make_shared<Retained>();

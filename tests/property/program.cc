@@ -41,6 +41,7 @@ void DescribeStep(std::ostream& out, const Step& step) {
   if (step.fails_first) out << ", fails first";
   if (step.nested_list) out << ", nested list";
   if (step.hook != 0) out << ", hook * " << step.hook;
+  if (step.reenters >= 0) out << " and a pass over leaf " << step.reenters;
   if (step.retain_grad) out << ", retain grad";
   out << "  # " << step.number << '\n';
 }

@@ -101,6 +101,7 @@ struct Step {
   // On the outputs: a hook that multiplies the gradient. 0: none.
   double hook = 0;
   bool retain_grad = false;
+  int reenters = -1;  // the hook also runs a pass of its own, over the square of this leaf of the function's worker
 };
 
 struct Function {

@@ -5,7 +5,6 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "tests/property/operations.h"
@@ -96,14 +95,16 @@ Outcome RunUncut(const Program& program) {
       outcome.observations.AddHook(leaves[i], LeafHook(static_cast<int>(i)), 0, program.leaves[i].hook);
     }
   }
+  std::vector<Tensor> sums(leaves.size());
+  outcome.observations.OnReenter([&](int leaf) {
+    c10::AutoGradMode recording(true);
+    const Tensor root = leaves[leaf].mul(leaves[leaf]).sum();
+    if (program.has_leaf_hooks) return torch::autograd::backward({root});
+    Accumulate(sums[leaf], torch::autograd::grad({root}, {leaves[leaf]})[0]);
+  });
   Uncut environment(program, leaves, outcome.observations);
   const Frame frame = RunFrame(program, 0, {}, environment, outcome.observations);
 
-  std::vector<Tensor> inputs;
-  for (const Tensor& leaf : leaves) {
-    if (leaf.requires_grad()) inputs.push_back(leaf);
-  }
-  std::vector<Tensor> sums(inputs.size());
   for (size_t p = 0; p < program.passes.size(); ++p) {
     const auto usable = UsableRoots(program.passes[p], frame.values);
     if (usable.empty()) continue;
@@ -120,28 +121,18 @@ Outcome RunUncut(const Program& program) {
       torch::autograd::backward(roots, seeds, retain);
       continue;
     }
-    std::vector<size_t> wanted;  // indices into inputs
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      const auto& chosen = program.passes[p].inputs;
-      const bool is_chosen = std::any_of(chosen.begin(), chosen.end(),
-                                         [&](int leaf) { return leaves[leaf].is_same(inputs[i]); });
-      if (chosen.empty() || is_chosen) wanted.push_back(i);
+    std::vector<int> wanted = program.passes[p].inputs;  // leaves
+    for (size_t leaf = 0; program.passes[p].inputs.empty() && leaf < leaves.size(); ++leaf) {
+      if (leaves[leaf].requires_grad()) wanted.push_back(static_cast<int>(leaf));
     }
-    std::vector<Tensor> wanted_inputs;
-    for (const size_t i : wanted) wanted_inputs.push_back(inputs[i]);
-    const auto gradients = torch::autograd::grad(roots, wanted_inputs, seeds, retain, /*create_graph=*/false,
+    std::vector<Tensor> inputs;
+    for (const int leaf : wanted) inputs.push_back(leaves[leaf]);
+    const auto gradients = torch::autograd::grad(roots, inputs, seeds, retain, /*create_graph=*/false,
                                                  /*allow_unused=*/true);
     for (size_t i = 0; i < wanted.size(); ++i) Accumulate(sums[wanted[i]], gradients[i]);
   }
-  size_t next = 0;
-  for (const Tensor& leaf : leaves) {
-    if (!leaf.requires_grad()) {
-      outcome.gradients.emplace_back();
-    } else if (program.has_leaf_hooks) {
-      outcome.gradients.push_back(leaf.grad());
-    } else {
-      outcome.gradients.push_back(sums[next++]);
-    }
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    outcome.gradients.push_back(program.has_leaf_hooks ? leaves[i].grad() : sums[i]);
   }
   outcome.observations.Settle();
   return outcome;
