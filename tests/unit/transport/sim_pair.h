@@ -8,11 +8,23 @@
 
 namespace gradferry::testing {
 
+// Holds virtual time while it lives.
+class HeldTime {
+ public:
+  explicit HeldTime(Clock& clock) : clock_(clock) { clock_.Hold(+1); }
+  ~HeldTime() { clock_.Hold(-1); }
+
+ private:
+  Clock& clock_;
+};
+
 // A node that has dialled a listener of the same simulated network.
 struct Pair {
   explicit Pair(const std::string& options, const std::string& server_options = "")
-      : server(OpenListener("sim", server_options.empty() ? options : server_options)),
-        client(OpenNode("sim", options)) {
+      : client(OpenNode("sim", options)) {
+    // Deaths and partitions of the server's options must not come before the connection.
+    const HeldTime held(clock());
+    server = OpenListener("sim", server_options.empty() ? options : server_options);
     auto connection = client->transport->Connect(server->address, dialled_events);
     EXPECT_TRUE(connection.ok()) << connection.status().ToString();
     dialled = *connection;
@@ -24,16 +36,6 @@ struct Pair {
   std::unique_ptr<Node> client;
   std::shared_ptr<Recorder> dialled_events = std::make_shared<Recorder>();
   std::shared_ptr<Connection> dialled;
-};
-
-// Holds virtual time while it lives.
-class HeldTime {
- public:
-  explicit HeldTime(Clock& clock) : clock_(clock) { clock_.Hold(+1); }
-  ~HeldTime() { clock_.Hold(-1); }
-
- private:
-  Clock& clock_;
 };
 
 }  // namespace gradferry::testing
