@@ -81,6 +81,10 @@ void Process::WaitUntilStopped() {
   throw std::runtime_error("the process ended instead of stopping");
 }
 
+void Process::Write(const std::string& text) {
+  if (write(input_, text.data(), text.size()) != static_cast<ssize_t>(text.size())) ThrowErrno("write", errno);
+}
+
 void Process::CloseInput() {
   if (input_ >= 0) close(input_);
   input_ = -1;

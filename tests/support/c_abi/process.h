@@ -26,6 +26,8 @@ class Process {
   void Signal(int signal);
   // Until it is stopped (SIGSTOP); signals take effect later than kill() returns.
   void WaitUntilStopped();
+  // To its standard input.
+  void Write(const std::string& text);
   void CloseInput();
   // The exit status, or minus the signal that ended it; throws when it does not end in time.
   int Wait(int64_t timeout = kPatience);
