@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/faults/judge.h"
 #include "tests/faults/training.h"
 
 namespace gradferry::faults {
@@ -97,33 +98,6 @@ const std::vector<Fault>& Faults() {
       {"SegmentFlipped", R"(fault = "flip", part = "segments")"},
   };
   return *faults;
-}
-
-bool IsExpected(Code code) {
-  switch (code) {
-    case Code::kDeadlineExceeded:
-    case Code::kPeerLost:
-    case Code::kUnavailable:
-    case Code::kDataLoss:
-    case Code::kPassAborted:
-    case Code::kCancelled:
-    case Code::kAborted:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// What is wrong with an error, or nothing.
-std::string Judge(const Status& status) {
-  bool named = false;
-  for (auto error = status.error(); error; error = error->cause) {
-    if (!IsExpected(error->code)) return "the code is " + std::string(CodeName(error->code));
-    named = named || !error->worker.empty() || !error->peer.empty();
-  }
-  if (!named) return "no worker is named";
-  if (status.code() != Code::kPassAborted && status.error()->operation.empty()) return "no operation is named";
-  return "";
 }
 
 class Matrix : public ::testing::TestWithParam<Kind> {

@@ -41,7 +41,7 @@ struct StepOptions {
   bool chosen_inputs = false;      // the pass is for x only
   bool pass_of_w1 = false;         // w1 runs a pass of its own in the context, from sum(p1)
   bool calls_are_profiled = false;
-  bool context_is_kept = false;    // for the next step, which goes on in it
+  bool context_is_kept = false;  // for the next step, which goes on in it
 };
 
 class Training {

@@ -63,7 +63,7 @@ class UnderWay : public Pending {
 
   std::vector<Tensor> Wait() override {
     const Future::Outcome outcome = Await(clock_, *future_, StrCat("the call of step ", step_.number));
-    if (!outcome.ok()) throw std::runtime_error(StrCat("step ", step_.number, ": ", outcome.status().ToString()));
+    if (!outcome.ok()) throw Failed(StrCat("step ", step_.number), outcome.status());
     return TensorsOf(step_, *outcome);
   }
 
@@ -120,7 +120,7 @@ class OnWorker : public Environment {
     // Every third call is made by another thread: that must make no difference.
     auto start = [&] { return worker_.StartCall(std::move(spec)); };
     auto future = step.number % 3 == 0 ? std::async(std::launch::async, start).get() : start();
-    if (!future.ok()) throw std::runtime_error(StrCat("step ", step.number, ": ", future.status().ToString()));
+    if (!future.ok()) throw Failed(StrCat("step ", step.number), future.status());
     return *std::move(future);
   }
 
@@ -146,9 +146,12 @@ ValueList Execute(Run& run, int worker, const std::shared_ptr<Request>& request)
 
 void Answer(int worker, const std::shared_ptr<Request>& request) {
   const std::shared_ptr<Run> run = current_run.Get();
+  if (!run) return (void)request->Fail(Status(Code::kAborted, "the run is over"));
   try {
     const Status status = request->Reply(Execute(*run, worker, request));
     if (!status.ok()) (void)request->Fail(status);
+  } catch (const Failed& failed) {
+    (void)request->Fail(failed.status);
   } catch (const std::exception& error) {
     (void)request->Fail(Status(Code::kUnknown, error.what()));
   }
@@ -161,7 +164,7 @@ void AnswerMetric(const std::shared_ptr<Request>& request) {
 }
 
 void Check(const Status& status) {
-  if (!status.ok()) throw std::runtime_error(status.ToString());
+  if (!status.ok()) throw Failed("the run", status);
 }
 
 void RunPass(Run& run, size_t pass, const std::vector<Tensor>& values, Outcome& outcome) {
@@ -215,6 +218,20 @@ bool NothingIsLeft() {
          LiveCount(LiveKind::kPasses) == 0 && LiveCount(LiveKind::kAutogradContexts) == 0;
 }
 
+// Ends the run also when something in it failed.
+class Ending {
+ public:
+  Ending(Worker& worker, const Run& run) : worker_(worker), run_(run) {}
+  ~Ending() {
+    current_run.Set(nullptr);
+    (void)worker_.ReleaseContext(run_.context->id());
+  }
+
+ private:
+  Worker& worker_;
+  const Run& run_;
+};
+
 }  // namespace
 
 void AddHandlers(Group& group) {
@@ -235,7 +252,9 @@ void AddHandlers(Group& group) {
   }
 }
 
-Outcome RunCut(const Program& program, Group& group) {
+namespace {
+
+Outcome RunInContext(const Program& program, Group& group) {
   Outcome outcome;
   {
     auto run = std::make_shared<Run>(Run{program, group, {}, outcome.observations, nullptr});
@@ -254,14 +273,26 @@ Outcome RunCut(const Program& program, Group& group) {
     Check(context.ok() ? OkStatus() : context.status());
     run->context = *std::move(context);
     current_run.Set(run);
+    const Ending ending(worker, *run);
     OnWorker environment(*run, program.functions[0].worker, nullptr);
     const Frame frame = RunFrame(run->program, 0, {}, environment, run->observations);
     for (size_t p = 0; p < program.passes.size(); ++p) RunPass(*run, p, frame.values, outcome);
     for (size_t i = 0; i < program.leaves.size(); ++i) outcome.gradients.push_back(GradientOf(*run, i));
-    Check(worker.ReleaseContext(run->context->id()));
-    current_run.Set(nullptr);
   }
   outcome.observations.Settle();
+  return outcome;
+}
+
+}  // namespace
+
+Outcome RunCut(const Program& program, Group& group) {
+  Outcome outcome;
+  try {
+    outcome = RunInContext(program, group);
+  } catch (const Failed&) {
+    AwaitCondition(NothingIsLeft, "the clean-up after a failure");
+    throw;
+  }
   AwaitCondition(NothingIsLeft, "the clean-up of the context");
   return outcome;
 }

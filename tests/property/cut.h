@@ -10,8 +10,8 @@ namespace gradferry::property {
 // Registers the handlers through which programs run. Once per group.
 void AddHandlers(Group& group);
 
-// Throws std::runtime_error when a call or a pass fails, Stuck when one does not end. The context has been released
-// everywhere when it returns.
+// Throws Failed when a call or a pass fails, Stuck when one does not end. The context has been released
+// everywhere when it returns or throws Failed.
 Outcome RunCut(const Program& program, Group& group);
 
 }  // namespace gradferry::property

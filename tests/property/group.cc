@@ -9,7 +9,7 @@ namespace gradferry::property {
 namespace {
 
 // Far above what a pass takes under a sanitizer on a busy machine, far below the test's own limit.
-constexpr std::chrono::seconds kStuckAfter{60};
+std::atomic<std::chrono::seconds> stuck_after{std::chrono::seconds(60)};
 
 std::string NextNetworkName() {
   static std::atomic<int> next{0};
@@ -84,6 +84,8 @@ Group::~Group() {
   for (auto& worker : workers_) worker->WaitUntilEnded();
 }
 
+void SetStuckAfter(std::chrono::seconds time) { stuck_after = time; }
+
 Future::Outcome Await(Clock& clock, Future& future, const std::string& what) {
   struct State {
     std::mutex mutex;
@@ -101,12 +103,12 @@ Future::Outcome Await(Clock& clock, Future& future, const std::string& what) {
   });
   clock.Hold(-1);
   std::unique_lock lock(state->mutex);
-  if (!state->wake.wait_for(lock, kStuckAfter, [&] { return state->done; })) throw Stuck(what);
+  if (!state->wake.wait_for(lock, stuck_after.load(), [&] { return state->done; })) throw Stuck(what);
   return future.outcome();
 }
 
 void AwaitCondition(const std::function<bool()>& condition, const std::string& what) {
-  const auto until = std::chrono::steady_clock::now() + kStuckAfter;
+  const auto until = std::chrono::steady_clock::now() + stuck_after.load();
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) throw Stuck(what);
     std::this_thread::yield();

@@ -5,6 +5,7 @@
 // Simulated time must not jump to deadlines while such a thread works: it holds the clock, except while it waits.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -74,10 +75,20 @@ class Holding {
   Clock& clock_;
 };
 
+// A call or a pass failed.
+struct Failed : std::runtime_error {
+  Failed(const std::string& what, Status failed)
+      : std::runtime_error(what + ": " + failed.ToString()), status(std::move(failed)) {}
+  const Status status;
+};
+
 // Something did not end for long (real time).
 struct Stuck : std::runtime_error {
   explicit Stuck(const std::string& what) : std::runtime_error(what + " did not end") {}
 };
+
+// How long that is; a minute unless this is called.
+void SetStuckAfter(std::chrono::seconds time);
 
 // Waits for a future on a thread that holds this clock.
 Future::Outcome Await(Clock& clock, Future& future, const std::string& what);
