@@ -1,5 +1,7 @@
 // All contexts of one worker, sharded by id. Ids are 16 bits of the worker's id and 48 bits of a counter that starts at
-// 1, so that 0 is no id; autograd message ids have the same form and a counter of their own. A released context leaves
+// 1, so that 0 is no id, or far above it: every incarnation of a worker starts somewhere else, so that its contexts are
+// not taken for those of an earlier life, of which others may still know. Autograd message ids have the same form and a
+// counter of their own. A released context leaves
 // a tombstone: a request that comes after its clean-up is refused and does not bring it back.
 #pragma once
 
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -25,7 +28,10 @@ inline WorkerId WorkerOfAutogradId(int64_t id) { return static_cast<WorkerId>(id
 
 class DistAutogradContainer {
  public:
-  explicit DistAutogradContainer(WorkerId worker);
+  // life: another number for each incarnation of the worker.
+  DistAutogradContainer(WorkerId worker, uint64_t life);
+  // Called with +1 and -1 as contexts that others made come and go, without a lock; before the first one.
+  void OnForeign(std::function<void(int)> changed) { foreign_changed_ = std::move(changed); }
 
   // A context of our own. kResourceExhausted after 2^48 - 1 of them.
   Result<std::shared_ptr<DistAutogradContext>> NewContext();
@@ -40,6 +46,8 @@ class DistAutogradContainer {
   std::shared_ptr<DistAutogradContext> Remove(int64_t id);
 
   std::vector<std::shared_ptr<DistAutogradContext>> All() const;
+  // The ids of contexts that others made, by who made them.
+  std::map<WorkerId, std::vector<int64_t>> ForeignIds() const;
   size_t size() const;
   // The highest id that NewContext can give.
   int64_t max_id() const { return prefix_ | kCounterMask; }
@@ -60,9 +68,12 @@ class DistAutogradContainer {
   Shard& ShardOf(int64_t id) const { return shards_[static_cast<uint64_t>(id) % kShards]; }
   Result<int64_t> Draw(std::atomic<int64_t>& counter, const char* what);
 
+  bool IsForeign(int64_t id) const { return (id & ~kCounterMask) != prefix_; }
+
   const int64_t prefix_;
-  std::atomic<int64_t> next_context_{1};
-  std::atomic<int64_t> next_message_{1};
+  std::function<void(int)> foreign_changed_;
+  std::atomic<int64_t> next_context_;
+  std::atomic<int64_t> next_message_;
   mutable std::array<Shard, kShards> shards_;
 };
 

@@ -67,6 +67,23 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"backward.timeout", kDuration, "300s", "", 0, 0, false,
        "Deadline of backward passes that are started without one, on all workers together."},
 
+      {"liveness.interval", kDuration, "1s", "", 0, 0, false,
+       "How long a worker that others wait for may be silent before it is asked for a sign of life. `none`: nobody is "
+       "asked, and silence is no loss."},
+      {"liveness.suspect", kDuration, "2s", "", 0, 0, false,
+       "How long it may be silent before a warning is logged and `gf_worker_info` shows it as suspect. Longer than "
+       "`liveness.interval`."},
+      {"liveness.lost", kDuration, "4s", "", 0, 0, false,
+       "How long it may be silent before it is given up: its connection is closed, and what waits for it fails with "
+       "PEER_LOST. Longer than `liveness.suspect`; `none`: never."},
+      {"liveness.introduction", kDuration, "5s", "", 0, 0, false,
+       "How long a new connection may take until the other side has introduced itself."},
+      {"liveness.lease", kDuration, "10s", "", 0, 0, false,
+       "How often a worker asks whether the contexts of others that it takes part in still live. `none`: only when a "
+       "connection was lost; the default with a virtual time."},
+      {"liveness.cleanup_budget", kDuration, "10s", "", 0, 0, false,
+       "How long a worker tries to tell another that a context was released."},
+
       {"security.operators", kStrings, "", "built-in list", 0, 0, false,
        "The operators that peers may call, instead of the built-in list."},
       {"security.operators_extra", kStrings, "", "none", 0, 0, false,

@@ -139,8 +139,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   if (deadline <= began) {
     return fail(Status(Code::kDeadlineExceeded, StrCat("no time is left to call worker ", peer_name)));
   }
-  auto link = LinkTo(*to);
-  if (!link.ok()) return fail(link.status().WithPeer(peer_name));
+  if (auto link = LinkTo(*to); !link.ok()) return fail(link.status().WithPeer(peer_name));
 
   Call call;
   call.time_left = deadline == kNever ? kNever : deadline - began;
@@ -176,8 +175,8 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   request.deadline = deadline;
   request.operation = operation;
   request.cancel_on_deadline = true;
-  auto call_id = (*link)->Request(
-      std::move(request), [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
+  auto sent = SendRequest(
+      *to, std::move(request), [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
                            from = *to, operation, began, profiling, span](Result<DecodedMessage> answer) {
         std::shared_ptr<const Profile> profile;
         std::map<int32_t, std::string> names;
@@ -197,13 +196,13 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
                                .WithElapsed(self->clock_->Now() - began));
         }
       });
-  if (!call_id.ok()) {
+  if (!sent.ok()) {
     if (profiling && profiling->parent) profiling->parent->End(profiling->event);
-    if (span) span->End(CodeName(call_id.status().code()));
+    if (span) span->End(CodeName(sent.status().code()));
     if (wrapped->message_id != 0) spec.context->RemoveSendFunctions({wrapped->message_id});
-    return fail(call_id.status().WithPeer(peer_name));
+    return fail(sent.status().WithPeer(peer_name));
   }
-  future->SetCancel([weak = std::weak_ptr<ClientLink>(*link), id = *call_id] {
+  future->SetCancel([weak = std::weak_ptr<ClientLink>(sent->link), id = sent->call_id] {
     if (auto alive = weak.lock()) alive->Abandon(id, /*tell=*/true);
   });
   if (spec.parent) {
@@ -244,21 +243,19 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
   const bool one_way = done == nullptr;
   if (one_way) done = LogFailure(MessageName(message));
   auto fail = [&](const Status& status) { Post([done, status] { done(status); }); };
-  auto link = LinkTo(to);
-  if (!link.ok()) return fail(link.status().WithPeer(NameOf(to)));
   if (one_way) {
-    if (Status status = (*link)->Notify(message); !status.ok()) fail(status);
+    if (Status status = SendNotice(to, message); !status.ok()) fail(status.WithPeer(NameOf(to)));
     return;
   }
   OutRequest request;
   request.operation = MessageName(message);
   request.message = std::move(message);
-  auto sent = (*link)->Request(std::move(request), [done](Result<DecodedMessage> answer) {
+  auto sent = SendRequest(to, std::move(request), [done](Result<DecodedMessage> answer) {
     if (!answer.ok()) return done(answer.status());
     if (auto* ack = std::get_if<Ack>(&answer->message)) return done(std::move(*ack));
     done(Status(Code::kDataLoss, StrCat("a ", MessageName(answer->message), " came instead of an Ack")));
   });
-  if (!sent.ok()) fail(sent.status());
+  if (!sent.ok()) fail(sent.status().WithPeer(NameOf(to)));
 }
 
 std::function<void(Status)> Worker::WatchPart(WorkerId initiator) {

@@ -21,6 +21,16 @@ OutFrame ToOutFrame(EncodedFrame frame) {
   return out;
 }
 
+// Smaller frames take no time that matters beside the limits of silence.
+constexpr uint64_t kWatchedBytes = 64 * 1024;
+
+// Counts the bytes of a frame as being sent for as long as the transport has it.
+std::shared_ptr<void> Watched(const std::shared_ptr<Silence>& silence, uint64_t bytes, std::shared_ptr<void> owner) {
+  const auto delta = static_cast<int64_t>(bytes);
+  silence->Sending(+delta);
+  return std::shared_ptr<void>(nullptr, [silence, delta, owner = std::move(owner)](void*) { silence->Sending(-delta); });
+}
+
 }  // namespace
 
 // ---- Link --------------------------------------------------------------------------------------------------------
@@ -34,10 +44,13 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   lengths.reserve(segments.size());
   for (const Segment& segment : segments) lengths.push_back(segment.length);
   if (reason_ = CheckSeal(header); !reason_.ok()) return reason_;
-  auto decoder = FrameDecoder::New(header.substr(0, header.size() - kSealBytes), lengths, *limits_);
+  auto decoder = FrameDecoder::New(header.substr(0, header.size() - kSealBytes), lengths, *home_->limits);
   if (!decoder.ok()) return reason_ = decoder.status();
   decoder_ = std::move(*decoder);
-  Add(metrics_->bytes_received, std::accumulate(lengths.begin(), lengths.end(), uint64_t{header.size()}));
+  const uint64_t bytes = std::accumulate(lengths.begin(), lengths.end(), uint64_t{header.size()});
+  Add(home_->metrics->bytes_received, bytes);
+  silence_->Heard(home_->clock->Now());
+  silence_->Receiving(bytes);
   const auto& targets = decoder_->segments();
   for (size_t i = 0; i < segments.size(); ++i) segments[i].data = targets[i].data;
   return OkStatus();
@@ -47,7 +60,7 @@ Status Link::CheckSeal(std::string_view header) {
   const auto seal = ReadSeal(header);
   if (!seal.ok()) {
     // Another version of the protocol may have no seal, or another one.
-    const auto version = FrameDecoder::New(header, {}, *limits_);
+    const auto version = FrameDecoder::New(header, {}, *home_->limits);
     if (next_in_ == 0 && version.status().code() == Code::kUnsupported) return version.status();
     return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(), " is damaged: ",
                                           seal.status().message()));
@@ -70,34 +83,103 @@ Status Link::CheckSegments(const FrameDecoder& decoder) const {
 
 void Link::OnFrame(Status status) {
   const auto decoder = std::exchange(decoder_, nullptr);
+  silence_->Heard(home_->clock->Now());
+  silence_->Receiving(0);
   if (!status.ok() || !reason_.ok() || !decoder) return;  // OnClosed follows
   if (duplicate_) {
-    Add(metrics_->frames_duplicate);
+    Add(home_->metrics->frames_duplicate);
     return Log(LogLevel::kDebug, "frame ", seal_.sequence, " of the connection from ", PeerName(),
                " came again and was dropped");
   }
   ++next_in_;
-  Add(metrics_->frames_received);
+  Add(home_->metrics->frames_received);
   reason_ = CheckSegments(*decoder);
   if (reason_.ok()) {
     auto message = decoder->Finish();
     if (message.ok()) UnwrapProfiling(*message);
-    reason_ = message.ok() ? OnMessage(std::move(*message)) : message.status();
+    if (!message.ok()) {
+      reason_ = message.status();
+    } else if (auto* heartbeat = std::get_if<Heartbeat>(&message->message); heartbeat && Introduced()) {
+      reason_ = OnHeartbeat(*heartbeat);
+    } else {
+      reason_ = OnMessage(std::move(*message));
+    }
   }
   if (!reason_.ok()) CloseConnection();
 }
 
+Status Link::OnHeartbeat(const Heartbeat& heartbeat) {
+  // When it cannot be sent the connection has ended.
+  if (heartbeat.answer) (void)SendMessage(Heartbeat{false});
+  return OkStatus();
+}
+
 void Link::OnClosed(Status status) {
+  CancelIntroduction();
   {
     std::lock_guard lock(connection_mutex_);
     connection_ = nullptr;
+    if (!verdict_.ok()) status = verdict_;
   }
   if (!reason_.ok()) status = reason_;
   Closed(status);
 }
 
+void Link::ExpectIntroduction() {
+  const int64_t limit = home_->liveness->introduction;
+  if (limit == kNever) return;
+  std::lock_guard lock(connection_mutex_);
+  introduction_ = home_->clock->Schedule(
+      DeadlineAfter(home_->clock->Now(), limit), [weak = std::weak_ptr<Link>(Self())] {
+        const auto self = weak.lock();
+        if (!self || self->Introduced()) return;
+        const int64_t limit = self->home_->liveness->introduction;
+        self->CloseBecause(Status(Code::kUnavailable, StrCat(self->PeerName(), " did not introduce itself within ",
+                                                             limit / 1000000, " ms (liveness.introduction)")));
+      });
+}
+
+void Link::CancelIntroduction() {
+  TimerId timer;
+  {
+    std::lock_guard lock(connection_mutex_);
+    timer = std::exchange(introduction_, 0);
+  }
+  if (timer != 0) home_->clock->Cancel(timer);
+}
+
+int64_t Link::LookAfter(int64_t now, int64_t grace) {
+  int64_t silent = 0;
+  int64_t next = kNever;
+  const auto verdict = silence_->Look(*home_->liveness, now, grace, &silent, &next);
+  const auto text = [&] { return StrCat(PeerName(), " was silent for ", silent / 1000000 / 1000.0, " s"); };
+  // Before the introduction its own limit holds.
+  if (!Introduced()) return next;
+  if (verdict == Silence::Verdict::kLost) {
+    lost_ = true;
+    CloseBecause(Status(Code::kPeerLost, text()));
+    return kNever;
+  }
+  const bool suspect = verdict == Silence::Verdict::kSuspect;
+  if (suspect_.exchange(suspect) != suspect) {
+    if (suspect) {
+      Log(LogLevel::kWarning, text());
+    } else {
+      Log(LogLevel::kInfo, PeerName(), " is heard of again");
+    }
+  }
+  // When it cannot be sent the connection has ended.
+  if (verdict != Silence::Verdict::kFine) (void)SendMessage(Heartbeat{true});
+  return next;
+}
+
+void Link::Rest() {
+  silence_->Rest();
+  suspect_ = false;
+}
+
 Status Link::SendMessage(const Message& message, const std::vector<bool>& record_grad) {
-  GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(message, record_grad, *limits_));
+  GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(message, record_grad, *home_->limits));
   return SendFrame(std::move(frame));
 }
 
@@ -108,15 +190,16 @@ Status Link::SendFrame(EncodedFrame frame) {
     connection = connection_;
   }
   if (!connection) return Status(Code::kPeerLost, "the connection has ended");
+  uint64_t bytes = frame.header.size() + kSealBytes;
+  for (const FrameSegment& segment : frame.segments) bytes += segment.length;
+  if (bytes > kWatchedBytes) frame.owner = Watched(silence_, bytes, std::move(frame.owner));
   const auto owner = frame.owner;  // so that nothing of it is freed under the lock
   std::lock_guard lock(send_mutex_);
   AppendSeal(frame.header, {next_out_, frame.checksum});
-  uint64_t bytes = frame.header.size();
-  for (const FrameSegment& segment : frame.segments) bytes += segment.length;
   GF_RETURN_IF_ERROR(connection->Send(ToOutFrame(std::move(frame))));
   ++next_out_;
-  Add(metrics_->frames_sent);
-  Add(metrics_->bytes_sent, bytes);
+  Add(home_->metrics->frames_sent);
+  Add(home_->metrics->bytes_sent, bytes);
   return OkStatus();
 }
 
@@ -127,6 +210,14 @@ void Link::CloseConnection() {
     connection = connection_;
   }
   if (connection) connection->Close();
+}
+
+void Link::CloseBecause(Status why) {
+  {
+    std::lock_guard lock(connection_mutex_);
+    if (verdict_.ok()) verdict_ = std::move(why);
+  }
+  CloseConnection();
 }
 
 void Link::SetConnection(std::shared_ptr<Connection> connection) {
@@ -167,6 +258,7 @@ struct SetCallId {
   void operator()(AbortPass& abort) const { abort.call_id = call_id; }
   void operator()(RequestTurn& turn) const { turn.call_id = call_id; }
   void operator()(CleanupAutogradContext& cleanup) const { cleanup.call_id = call_id; }
+  void operator()(ContextsAlive& alive) const { alive.call_id = call_id; }
   void operator()(RpcWithAutograd& rpc) const { std::visit(*this, rpc.wrapped); }
   void operator()(RpcWithProfiling& rpc) const { std::visit(*this, rpc.wrapped); }
   template <class T>
@@ -175,14 +267,13 @@ struct SetCallId {
 
 }  // namespace
 
-Result<uint64_t> ClientLink::Request(OutRequest request, AnswerCallback done) {
+Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) {
   const uint64_t call_id = next_call_id_.fetch_add(1, std::memory_order_relaxed);
   std::visit(SetCallId{call_id}, request.message);
   GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(request.message, request.record_grad, limits()));
-  auto pending = std::make_unique<Pending>();
-  pending->done = std::move(done);
-  pending->operation = std::move(request.operation);
-  pending->began = owner_.clock->Now();
+  auto pending = std::make_unique<Pending>(TickerReason(home().ticker));
+  pending->operation = request.operation;
+  pending->began = home().clock->Now();
   pending->cancel_on_deadline = request.cancel_on_deadline;
   {
     std::lock_guard lock(mutex_);
@@ -194,16 +285,20 @@ Result<uint64_t> ClientLink::Request(OutRequest request, AnswerCallback done) {
           .WithOperation(pending->operation)
           .WithRetry(Retry::kSamePeer);
     }
+    pending->done = std::move(done);
     if (request.deadline != kNever) {
       // Under the lock, so that the timer cannot fire before the request is there.
-      pending->timer = owner_.clock->Schedule(request.deadline, [weak = weak_from_this(), call_id] {
+      pending->timer = home().clock->Schedule(request.deadline, [weak = weak_from_this(), call_id] {
         if (auto self = weak.lock()) self->OnDeadline(call_id);
       });
     }
     pending_[call_id] = std::move(pending);
   }
   if (Status status = SendOrQueue(std::move(frame)); !status.ok()) {
-    if (auto taken = Take(call_id)) return status.WithPeer(owner_.peer_name).WithOperation(taken->operation);
+    if (auto taken = Take(call_id)) {
+      done = std::move(taken->done);
+      return status.WithPeer(owner_.peer_name).WithOperation(taken->operation);
+    }
     // Its `done` has been called, by Closed.
   }
   return call_id;
@@ -231,7 +326,7 @@ std::unique_ptr<ClientLink::Pending> ClientLink::Take(uint64_t call_id) {
     pending = std::move(it->second);
     pending_.erase(it);
   }
-  if (pending->timer != 0) owner_.clock->Cancel(pending->timer);
+  if (pending->timer != 0) home().clock->Cancel(pending->timer);
   return pending;
 }
 
@@ -239,7 +334,7 @@ void ClientLink::OnDeadline(uint64_t call_id) {
   auto pending = Take(call_id);
   if (!pending) return;
   if (pending->cancel_on_deadline) (void)Notify(Cancel{call_id});
-  const int64_t elapsed = owner_.clock->Now() - pending->began;
+  const int64_t elapsed = home().clock->Now() - pending->began;
   bool reached;
   {
     std::lock_guard lock(mutex_);
@@ -260,6 +355,7 @@ Status ClientLink::OnMessage(DecodedMessage message) {
     GF_RETURN_IF_ERROR(hello->status);
     GF_RETURN_IF_ERROR(owner_.introduced(*hello));
     introduced_ = true;
+    CancelIntroduction();
     std::lock_guard lock(mutex_);
     for (EncodedFrame& frame : queued_) GF_RETURN_IF_ERROR(SendFrame(std::move(frame)));
     queued_.clear();
@@ -269,10 +365,12 @@ Status ClientLink::OnMessage(DecodedMessage message) {
   if (!introduced_) return Status(Code::kDataLoss, StrCat(MessageName(message.message), " came before HelloReply"));
   if (auto* reply = std::get_if<Reply>(&message.message)) return Answer(reply->call_id, std::move(message));
   if (auto* ack = std::get_if<Ack>(&message.message)) return Answer(ack->call_id, std::move(message));
+  if (auto* gone = std::get_if<ContextsGone>(&message.message)) return Answer(gone->call_id, std::move(message));
   if (auto* rpc = std::get_if<RpcWithAutograd>(&message.message)) {
     if (auto* reply = std::get_if<Reply>(&rpc->wrapped)) return Answer(reply->call_id, std::move(message));
   }
   if (std::holds_alternative<Goodbye>(message.message)) {
+    goodbye_ = true;
     CloseConnection();
     return OkStatus();
   }
@@ -289,7 +387,8 @@ void ClientLink::Closed(Status status) {
   if (!introduced_ && status.code() == Code::kPeerLost) {
     status = Status(Code::kUnavailable, StrCat("the connection broke before the peer introduced itself: ", status.message()));
   }
-  status = Status(status.code(), StrCat("worker ", owner_.peer_name, ": ", status.message()))
+  const bool named = status.message().rfind(PeerName(), 0) == 0;
+  status = Status(status.code(), named ? status.message() : StrCat(PeerName(), ": ", status.message()))
                .WithDomain(status.error()->domain)
                .WithPeer(owner_.peer_name)
                .WithRetry(Retry::kSamePeer);
@@ -307,15 +406,25 @@ void ClientLink::Fail(const Status& status) {
   FailPending(status);
 }
 
+bool ClientLink::Waits() {
+  std::lock_guard lock(mutex_);
+  return !pending_.empty();
+}
+
+bool ClientLink::ended() {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
 void ClientLink::FailPending(const Status& status) {
   std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending;
   {
     std::lock_guard lock(mutex_);
     pending.swap(pending_);
   }
-  const int64_t now = owner_.clock->Now();
+  const int64_t now = home().clock->Now();
   for (auto& [call_id, request] : pending) {
-    if (request->timer != 0) owner_.clock->Cancel(request->timer);
+    if (request->timer != 0) home().clock->Cancel(request->timer);
     request->done(status.WithOperation(request->operation).WithElapsed(now - request->began));
   }
 }

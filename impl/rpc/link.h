@@ -14,12 +14,23 @@
 
 #include "impl/base/clock.h"
 #include "impl/base/live.h"
+#include "impl/rpc/liveness.h"
 #include "impl/rpc/metrics.h"
+#include "impl/rpc/ticker.h"
 #include "impl/transport/transport.h"
 #include "impl/wire/frame.h"
 #include "impl/wire/seal.h"
 
 namespace gradferry {
+
+// What all links of a worker share. The worker's, which outlives them.
+struct LinkHome {
+  const WireLimits* limits = nullptr;
+  RpcMetrics* metrics = nullptr;
+  const LivenessOptions* liveness = nullptr;
+  Clock* clock = nullptr;
+  std::shared_ptr<Ticker> ticker;  // a request that waits is a reason; null: heartbeats are off
+};
 
 // Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
 //
@@ -27,8 +38,7 @@ namespace gradferry {
 // the connection with kDataLoss: what was in it is lost, and with it the order of what follows.
 class Link : public ConnectionEvents {
  public:
-  // Both are the worker's, which outlives its links.
-  Link(const WireLimits* limits, RpcMetrics* metrics) : limits_(limits), metrics_(metrics) {}
+  explicit Link(const LinkHome* home) : home_(home) {}
 
   Status OnDescriptor(std::string_view header, std::vector<Segment>& segments) final;
   void OnFrame(Status status) final;
@@ -38,6 +48,21 @@ class Link : public ConnectionEvents {
   Status SendMessage(const Message& message, const std::vector<bool>& record_grad = {});
   Status SendFrame(EncodedFrame frame);
   void CloseConnection();
+  // The same; `why` is what Closed gets.
+  void CloseBecause(Status why);
+
+  // Before the first event: closes the connection unless Introduced within liveness.introduction.
+  void ExpectIntroduction();
+  void CancelIntroduction();
+
+  // Whether the other side still lives, as far as can be seen here: asks for heartbeats, warns, in the end closes the
+  // connection. Called by the worker's ticker while something depends on the other side; Rest is called instead when
+  // nothing does. Returns when to look again.
+  int64_t LookAfter(int64_t now, int64_t grace);
+  void Rest();
+  bool suspect() const { return suspect_; }
+  // LookAfter has closed the connection.
+  bool lost() const { return lost_; }
 
  protected:
   // A message has arrived whole. An error closes the connection and becomes the reason that Closed gets.
@@ -46,19 +71,27 @@ class Link : public ConnectionEvents {
   virtual bool Introduced() const = 0;
   // The other side, for errors: "worker stage1", "an unknown peer".
   virtual std::string PeerName() const = 0;
+  // This object, for timers.
+  virtual std::shared_ptr<Link> Self() = 0;
   // The connection has ended; the last call.
   virtual void Closed(Status status) = 0;
 
   void SetConnection(std::shared_ptr<Connection> connection);
-  const WireLimits& limits() const { return *limits_; }
+  const LinkHome& home() const { return *home_; }
+  const WireLimits& limits() const { return *home_->limits; }
 
  private:
   // Whether the frame is whole and the next one, or came already.
   Status CheckSeal(std::string_view header);
   Status CheckSegments(const FrameDecoder& decoder) const;
 
-  const WireLimits* const limits_;
-  RpcMetrics* const metrics_;
+  Status OnHeartbeat(const Heartbeat& heartbeat);
+
+  const LinkHome* const home_;
+  // Shared with the frames that the transport has, which count down as they go.
+  const std::shared_ptr<Silence> silence_ = std::make_shared<Silence>();
+  std::atomic<bool> suspect_{false};
+  std::atomic<bool> lost_{false};
 
   // Touched by the transport's events only, which come one at a time.
   std::unique_ptr<FrameDecoder> decoder_;
@@ -67,8 +100,10 @@ class Link : public ConnectionEvents {
   uint64_t next_in_ = 0;    // the number of the next frame
   Status reason_;
 
-  std::mutex connection_mutex_;  // guards connection_; a leaf lock
+  std::mutex connection_mutex_;  // guards the next three; before the clock's
   std::shared_ptr<Connection> connection_;
+  Status verdict_;  // why we close it
+  TimerId introduction_ = 0;
 
   // Held while a frame is numbered and handed to the transport, so that numbers are in the order of sending; the
   // transport never calls back on our stack (GF-TRN-02). After ClientLink's.
@@ -93,21 +128,19 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   // Who is on the other side, for errors; and what happens when the introduction is over or the connection has ended.
   struct Owner {
     std::string peer_name;
-    Clock* clock = nullptr;
     uint64_t max_requests = 0;
     std::function<Status(const HelloReply&)> introduced;
     std::function<void(ClientLink*, const Status&)> closed;
   };
 
-  ClientLink(const WireLimits* limits, RpcMetrics* metrics, Owner owner)
-      : Link(limits, metrics), owner_(std::move(owner)) {}
+  ClientLink(const LinkHome* home, Owner owner) : Link(home), owner_(std::move(owner)) {}
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.
   Status Begin(std::shared_ptr<Connection> connection, const Hello& hello);
 
-  // Sends a request; `done` is called once, on a thread of the transport or the clock, unless this returns an error.
-  // The call_id is for Abandon.
-  Result<uint64_t> Request(OutRequest request, AnswerCallback done);
+  // Sends a request; `done` is called once, on a thread of the transport or the clock, unless this returns an error:
+  // then nothing was sent, and `request` and `done` are as they were. The call_id is for Abandon.
+  Result<uint64_t> Request(OutRequest& request, AnswerCallback& done);
   // A message without an answer.
   Status Notify(const Message& message);
   // Forgets a request: its `done` is not called any more; whether it was still there. With tell the callee hears of it.
@@ -116,21 +149,31 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   void FailPending(const Status& status);
   // The same, and takes nothing more.
   void Fail(const Status& status);
+  // Whether a request waits for its answer.
+  bool Waits();
+  // Takes no more requests: the connection has ended.
+  bool ended();
+  bool introduced() const { return introduced_; }
+  // The other side said goodbye.
+  bool goodbye() const { return goodbye_; }
   void SayGoodbye(const std::string& reason);
 
  protected:
   Status OnMessage(DecodedMessage message) override;
   bool Introduced() const override { return introduced_; }
   std::string PeerName() const override { return "worker " + owner_.peer_name; }
+  std::shared_ptr<Link> Self() override { return shared_from_this(); }
   void Closed(Status status) override;
 
  private:
   struct Pending {
+    explicit Pending(TickerReason why) : reason(std::move(why)) {}
     AnswerCallback done;
     std::string operation;
     int64_t began = 0;
     TimerId timer = 0;
     bool cancel_on_deadline = false;
+    TickerReason reason;
     Live<LiveKind::kCalls> live;
   };
 
@@ -142,6 +185,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
 
   const Owner owner_;
   std::atomic<bool> introduced_{false};
+  std::atomic<bool> goodbye_{false};
   std::atomic<uint64_t> next_call_id_{1};
   // Guards the rest. Held while queued frames go to the transport, which never calls back on our stack (GF-TRN-02).
   std::mutex mutex_;

@@ -17,13 +17,17 @@ struct RpcMetrics {
   Count frames_received{0};
   Count bytes_received{0};
   Count frames_duplicate{0};  // came again and were dropped
+  Count connections_lost{0};  // ended without a goodbye
+  Count cleanups_retried{0};
 
   nlohmann::json Describe() const {
     return {{"frames_sent", frames_sent.load()},
             {"bytes_sent", bytes_sent.load()},
             {"frames_received", frames_received.load()},
             {"bytes_received", bytes_received.load()},
-            {"frames_duplicate", frames_duplicate.load()}};
+            {"frames_duplicate", frames_duplicate.load()},
+            {"connections_lost", connections_lost.load()},
+            {"cleanups_retried", cleanups_retried.load()}};
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "impl/wire/messages.h"
 
@@ -34,6 +35,35 @@ Status ReadTorchrunVariables(WorkerOptions& options) {
   }
   options.rendezvous = StrCat("tcp://", address, ":", port);
   return OkStatus();
+}
+
+// Where time jumps when nothing happens (the simulated network), a question every few seconds would make it run for as
+// long as a context is open.
+bool TimeJumps(const std::string& transport_options) {
+  const auto options = nlohmann::json::parse(transport_options, nullptr, /*allow_exceptions=*/false);
+  return options.is_object() && options.value("time", nlohmann::json()) == "virtual";
+}
+
+Result<LivenessOptions> ReadLiveness(const Config& config, const std::string& transport_options) {
+  LivenessOptions o;
+  o.interval = config.GetDuration("liveness.interval");
+  o.suspect = config.GetDuration("liveness.suspect");
+  o.lost = config.GetDuration("liveness.lost");
+  o.introduction = config.GetDuration("liveness.introduction");
+  o.lease = config.GetDuration("liveness.lease");
+  o.cleanup_budget = config.GetDuration("liveness.cleanup_budget");
+  if (!config.IsSet("liveness.lease") && TimeJumps(transport_options)) o.lease = kNever;
+  constexpr int64_t kLeast = 1000000;
+  for (const char* key : {"liveness.interval", "liveness.suspect", "liveness.lost", "liveness.introduction",
+                          "liveness.lease", "liveness.cleanup_budget"}) {
+    if (config.GetDuration(key) < kLeast) return InvalidArgument(StrCat(key, " must be at least 1ms, or none"));
+  }
+  if (o.interval == kNever) return o;  // nothing is measured, nobody is suspected
+  if (o.suspect <= o.interval) return InvalidArgument("liveness.suspect must be longer than liveness.interval");
+  if (o.lost <= o.suspect && o.lost != kNever) {
+    return InvalidArgument("liveness.lost must be longer than liveness.suspect");
+  }
+  return o;
 }
 
 bool IsWorkerName(const std::string& name) {
@@ -87,6 +117,7 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");
   o.requests = config.GetInt("limits.requests");
+  GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transport_options));
 
   if (o.rendezvous == "env") GF_RETURN_IF_ERROR(ReadTorchrunVariables(o));
   if (o.id < 0) o.id = o.rank;

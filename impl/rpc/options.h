@@ -6,6 +6,7 @@
 
 #include "impl/base/config.h"
 #include "impl/base/status.h"
+#include "impl/rpc/liveness.h"
 #include "impl/transport/transport.h"
 #include "impl/wire/frame.h"
 
@@ -34,6 +35,7 @@ struct WorkerOptions {
   WireLimits limits;
   uint64_t calls_per_peer = 0;
   uint64_t requests = 0;
+  LivenessOptions liveness;
 };
 
 // Whether a member may be called so, else why not.

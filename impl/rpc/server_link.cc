@@ -22,7 +22,9 @@ Status ServerLink::OnHello(const Hello& hello) {
   if (reply.status.ok()) reply.status = worker_->OnServerLinkReady(shared_from_this());
   if (reply.status.ok()) {
     peer_ = hello.id;
+    peer_name_ = hello.name;
     introduced_ = true;
+    CancelIntroduction();
   } else {
     refused_ = true;
     Log(LogLevel::kWarning, "refused a connection of ", hello.name, ": ", reply.status.ToString());
@@ -31,7 +33,7 @@ Status ServerLink::OnHello(const Hello& hello) {
 }
 
 std::string ServerLink::PeerName() const {
-  return introduced_ ? "worker " + worker_->NameOf(peer_) : "an unknown peer";
+  return introduced_ ? "worker " + peer_name_ : "an unknown peer";
 }
 
 std::function<void(Ack)> ServerLink::AckTo(uint64_t call_id) {
@@ -69,6 +71,9 @@ Status ServerLink::OnRequest(DecodedMessage decoded) {
       worker->OnCleanup(from, context_id);
       reply(Ack{});
     });
+  } else if (auto* alive = std::get_if<ContextsAlive>(&message)) {
+    // When it cannot be sent the connection is gone, and whoever asked asks again.
+    (void)SendMessage(worker_->GoneOf(*alive));
   } else if (auto* cancel = std::get_if<Cancel>(&message)) {
     CancelRequest(cancel->call_id);
   } else if (std::holds_alternative<Goodbye>(message)) {

@@ -15,8 +15,7 @@ class Worker;
 
 class ServerLink final : public Link, public std::enable_shared_from_this<ServerLink> {
  public:
-  ServerLink(const WireLimits* limits, RpcMetrics* metrics, std::shared_ptr<Worker> worker)
-      : Link(limits, metrics), worker_(std::move(worker)) {}
+  ServerLink(const LinkHome* home, std::shared_ptr<Worker> worker) : Link(home), worker_(std::move(worker)) {}
 
   void Begin(std::shared_ptr<Connection> connection) { SetConnection(std::move(connection)); }
 
@@ -31,6 +30,7 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
   Status OnMessage(DecodedMessage message) override;
   bool Introduced() const override { return introduced_; }
   std::string PeerName() const override;
+  std::shared_ptr<Link> Self() override { return shared_from_this(); }
   void Closed(Status status) override;
 
  private:
@@ -39,10 +39,11 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
   std::function<void(Ack)> AckTo(uint64_t call_id);
   void CancelRequest(uint64_t call_id);
 
-  // Dropped when the connection has ended. Touched by events only, as the next three; peer_ and introduced_ are read by
-  // others after the introduction.
+  // Dropped when the connection has ended. Touched by events only, as the next five; the first three of them are read
+  // by others after the introduction.
   std::shared_ptr<Worker> worker_;
   std::atomic<WorkerId> peer_{-1};
+  std::string peer_name_;
   std::atomic<bool> introduced_{false};
   bool refused_ = false;
   bool goodbye_ = false;

@@ -16,8 +16,6 @@ namespace {
 
 // How long a Close waits for the peers to hang up after the goodbye; they do so at once unless they hang.
 constexpr std::chrono::milliseconds kGoodbyeLimit{1000};
-// Clean-ups are best effort: a peer that is gone has nothing to clean up.
-constexpr int64_t kCleanupTimeout = int64_t{10} * 1000000000;
 
 uint64_t NewIncarnation() {
   std::random_device random;
@@ -37,7 +35,7 @@ Worker::Worker(WorkerOptions options)
       allowed_(options_.operators),
       limits_(options_.limits),
       trace_(std::make_shared<Trace>(options_.name, id_)),
-      container_(id_),
+      container_(id_, incarnation_),
       engine_(this, &container_) {}
 
 Worker::~Worker() = default;
@@ -78,6 +76,17 @@ Status Worker::StartTransport() {
     own_clock_ = NewSteadyClock();
     clock_ = own_clock_.get();
   }
+  if (options_.liveness.interval != kNever || options_.liveness.lease != kNever) {
+    const int64_t longest = std::min({options_.liveness.interval, options_.liveness.lease, int64_t{1000000000}});
+    ticker_ = std::make_shared<Ticker>(clock_, longest / 10, longest,
+                                       [weak = weak_from_this()](int64_t now, int64_t grace) {
+                                         auto self = weak.lock();
+                                         return self ? self->LookAfterPeers(now, grace) : kNever;
+                                       });
+  }
+  container_.OnForeign([this](int delta) { OnForeignContexts(delta); });
+  link_home_ = {&limits_, &metrics_, &options_.liveness, clock_,
+                options_.liveness.interval == kNever ? nullptr : ticker_};
   pool_ = std::make_unique<Executor>(options_.threads, clock_);
   State fresh = State::kNew;
   if (!state_.compare_exchange_strong(fresh, State::kOpen)) return CheckOpen();  // closed meanwhile
@@ -162,15 +171,18 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   }
   ClientLink::Owner owner;
   owner.peer_name = peer.member.name;
-  owner.clock = clock_;
   owner.max_requests = options_.calls_per_peer;
   owner.introduced = [self = shared_from_this(), to](const HelloReply& hello) { return self->OnIntroduced(to, hello); };
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
   };
-  auto link = std::make_shared<ClientLink>(&limits_, &metrics_, std::move(owner));
+  auto link = std::make_shared<ClientLink>(&link_home_, std::move(owner));
+  link->ExpectIntroduction();
   auto connection = transport_->Connect(peer.member.address, link);
-  if (!connection.ok()) return connection.status().WithPeer(peer.member.name);
+  if (!connection.ok()) {
+    link->CancelIntroduction();
+    return connection.status().WithPeer(peer.member.name);
+  }
   Hello hello;
   hello.group = options_.group;
   hello.name = name();
@@ -186,15 +198,66 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   return link;
 }
 
-Status Worker::OnIntroduced(WorkerId peer, const HelloReply& hello) {
+void Worker::ForgetLink(WorkerId to, const std::shared_ptr<ClientLink>& link) {
   std::lock_guard lock(peers_mutex_);
-  Peer& entry = peers_[peer];
-  if (hello.id != peer || hello.name != entry.member.name) {
-    return FailedPrecondition(StrCat("at ", entry.member.address, " there is worker ", hello.name, " (", hello.id,
-                                     "), not ", entry.member.name, " (", peer, ")"));
+  Peer& peer = peers_[to];
+  if (peer.link == link) peer.link = nullptr;
+}
+
+namespace {
+
+// Two links that ended before they were used are bad luck, more are not.
+constexpr int kSendAttempts = 3;
+
+bool HasEnded(ClientLink& link, const Status& status) {
+  return link.ended() || status.code() == Code::kPeerLost || status.code() == Code::kClosed;
+}
+
+}  // namespace
+
+Result<Worker::Sent> Worker::SendRequest(WorkerId to, OutRequest request, AnswerCallback done) {
+  for (int attempt = 1;; ++attempt) {
+    GF_ASSIGN_OR_RETURN(auto link, LinkTo(to));
+    auto call_id = link->Request(request, done);
+    if (call_id.ok()) return Sent{std::move(link), *call_id};
+    if (attempt == kSendAttempts || !HasEnded(*link, call_id.status())) return call_id.status();
+    ForgetLink(to, link);
   }
-  entry.incarnation = hello.incarnation;
+}
+
+Status Worker::SendNotice(WorkerId to, const Message& message) {
+  for (int attempt = 1;; ++attempt) {
+    GF_ASSIGN_OR_RETURN(auto link, LinkTo(to));
+    const Status status = link->Notify(message);
+    if (status.ok() || attempt == kSendAttempts || !HasEnded(*link, status)) return status;
+    ForgetLink(to, link);
+  }
+}
+
+Status Worker::OnIntroduced(WorkerId peer, const HelloReply& hello) {
+  {
+    std::lock_guard lock(peers_mutex_);
+    Peer& entry = peers_[peer];
+    if (hello.id != peer || hello.name != entry.member.name) {
+      return FailedPrecondition(StrCat("at ", entry.member.address, " there is worker ", hello.name, " (", hello.id,
+                                       "), not ", entry.member.name, " (", peer, ")"));
+    }
+  }
+  OnHello(peer, hello.incarnation);
   return OkStatus();
+}
+
+void Worker::OnHello(WorkerId peer, uint64_t incarnation) {
+  bool reborn = false;
+  {
+    std::lock_guard lock(peers_mutex_);
+    Peer& entry = peers_[peer];
+    reborn = entry.incarnation != 0 && entry.incarnation != incarnation;
+    entry.incarnation = incarnation;
+    entry.unreachable_since = entry.unreachable_last = 0;
+    entry.lost = false;
+  }
+  if (reborn) OnReborn(peer);
 }
 
 void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status) {
@@ -203,14 +266,21 @@ void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status)
     std::lock_guard lock(peers_mutex_);
     Peer& entry = peers_[peer];
     if (entry.link.get() == link) dropped = std::move(entry.link);
+    if (!link->introduced()) {
+      const int64_t now = clock_->Now();
+      if (now - entry.unreachable_last > 2 * UnreachableLimit()) entry.unreachable_since = now;
+      entry.unreachable_last = now;
+    }
   }
   links_changed_.notify_all();
+  if (link->introduced() && !link->goodbye()) OnConnectionLost(peer, *link, status);
   if (state_ == State::kOpen) Log(LogLevel::kInfo, "the connection to ", status.ToString());
 }
 
 std::shared_ptr<ConnectionEvents> Worker::OnAccept(std::shared_ptr<Connection> connection) {
   if (state_ == State::kClosed) return nullptr;
-  auto link = std::make_shared<ServerLink>(&limits_, &metrics_, shared_from_this());
+  auto link = std::make_shared<ServerLink>(&link_home_, shared_from_this());
+  link->ExpectIntroduction();
   link->Begin(std::move(connection));
   return link;
 }
@@ -248,16 +318,7 @@ HelloReply Worker::Introduce(const Hello& hello) {
   if (Status status = AddPeer({hello.id, hello.name, ""}); !status.ok()) {
     return refuse(status.code(), status.message());
   }
-  bool reborn = false;
-  {
-    std::lock_guard lock(peers_mutex_);
-    Peer& peer = peers_[hello.id];
-    reborn = peer.incarnation != 0 && peer.incarnation != hello.incarnation;
-    peer.incarnation = hello.incarnation;
-  }
-  if (reborn) {
-    engine_.OnPeerLost(hello.id, Status(Code::kPeerLost, StrCat("worker ", hello.name, " was restarted")));
-  }
+  OnHello(hello.id, hello.incarnation);
   return reply;
 }
 
@@ -275,6 +336,7 @@ void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, c
   }
   links_changed_.notify_all();
   if (peer < 0 || goodbye) return;
+  OnConnectionLost(peer, *link, status);
   engine_.OnPeerLost(peer, Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was lost: ",
                                                           status.ok() ? "the connection was closed" : status.message()))
                                .WithPeer(NameOf(peer)));
@@ -283,6 +345,10 @@ void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, c
 void Worker::OnGoodbye(WorkerId peer) {
   if (peer == id_) return;
   const Status gone(Code::kPeerLost, StrCat("worker ", NameOf(peer), " left the group"));
+  {
+    std::lock_guard lock(peers_mutex_);
+    peers_[peer].lost = true;
+  }
   engine_.OnPeerLost(peer, gone.WithPeer(NameOf(peer)));
   for (const auto& context : container_.All()) {
     if (WorkerOfAutogradId(context->id()) != peer) continue;
@@ -312,21 +378,6 @@ void Worker::OnCleanup(WorkerId from, int64_t context_id) {
                                          .WithDomain("autograd")
                                          .WithWorker(name()));
   TellCleanup(context_id, context->Release(), from);
-}
-
-void Worker::TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except) {
-  for (WorkerId worker : workers) {
-    if (worker == id_ || worker == except) continue;
-    auto link = LinkTo(worker);
-    if (!link.ok()) continue;
-    OutRequest request;
-    request.message = CleanupAutogradContext{0, context_id};
-    request.deadline = DeadlineAfter(clock_->Now(), kCleanupTimeout);
-    request.operation = "CleanupAutogradContext";
-    (void)(*link)->Request(std::move(request), [](Result<DecodedMessage> answer) {
-      if (!answer.ok()) Log(LogLevel::kDebug, "a clean-up was not answered: ", answer.status().ToString());
-    });
-  }
 }
 
 std::string Worker::DescribeContext(const DistAutogradContext& context) const {
@@ -387,11 +438,19 @@ std::string Worker::InfoJson() const {
   json peers = json::array();
   {
     std::lock_guard lock(peers_mutex_);
+    std::set<WorkerId> suspects;
+    for (const auto& link : server_links_) {
+      if (link->suspect()) suspects.insert(link->peer());
+    }
     for (const auto& [peer_id, peer] : peers_) {
+      if (peer.link && peer.link->suspect()) suspects.insert(peer_id);
       peers.push_back({{"id", peer_id},
                        {"name", peer.member.name},
                        {"address", peer.member.address},
-                       {"state", peer.link ? "connected" : "idle"}});
+                       {"state", suspects.count(peer_id) > 0 ? "suspect"
+                                 : peer.lost                  ? "lost"
+                                 : peer.link                  ? "connected"
+                                                              : "idle"}});
     }
   }
   const State state = state_;
@@ -536,6 +595,7 @@ void Worker::End(Status pending) {
     handlers.swap(handlers_);
     operators_.clear();
   }
+  if (ticker_) ticker_->Stop();
   if (pool_) pool_->Stop();
   handlers.clear();
   for (const auto& context : container_.All()) {

@@ -5,7 +5,8 @@
 // Nothing blocks a thread of either. Life: Create, Start; then Close or Abort, which end on a thread of their own, since they
 // join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be freed.
 //
-// Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_; the last two are leaves.
+// Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_/leases_mutex_; the last three are leaves but for
+// the clock's.
 #pragma once
 
 #include <atomic>
@@ -112,6 +113,10 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     ConfigPeer member;
     std::shared_ptr<ClientLink> link;  // null when there is no connection
     uint64_t incarnation = 0;          // as it last said, 0: not known
+    // The first and the last of the attempts to connect that failed one soon after the other; 0: the last one did not.
+    int64_t unreachable_since = 0;
+    int64_t unreachable_last = 0;
+    bool lost = false;                 // given up, until it introduces itself again
   };
 
   explicit Worker(WorkerOptions options);
@@ -131,6 +136,16 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
 
   // Connections
   Result<std::shared_ptr<ClientLink>> LinkTo(WorkerId to);
+  // A link that has ended, though nobody has said so yet.
+  void ForgetLink(WorkerId to, const std::shared_ptr<ClientLink>& link);
+  // Requests and messages without an answer, by a link that lives: one that has ended since its last use is replaced, so
+  // that a connection that went while idle is no failure. When it fails nothing was sent.
+  struct Sent {
+    std::shared_ptr<ClientLink> link;
+    uint64_t call_id = 0;
+  };
+  Result<Sent> SendRequest(WorkerId to, OutRequest request, AnswerCallback done);
+  Status SendNotice(WorkerId to, const Message& message);
   Result<WorkerId> FindPeer(const std::string& name, WorkerId id) const;
   Status OnIntroduced(WorkerId peer, const HelloReply& hello);
   void OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status);
@@ -140,6 +155,47 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Status OnServerLinkReady(std::shared_ptr<ServerLink> link);
   void OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status);
   void OnGoodbye(WorkerId peer);
+  // The peer said who it is: it lives, and may be another incarnation than before.
+  void OnHello(WorkerId peer, uint64_t incarnation);
+
+  // Peers (peers.cc)
+  int64_t LookAfterPeers(int64_t now, int64_t grace);
+  void OnForeignContexts(int delta);
+  bool IsLost(WorkerId peer) const;
+  // A connection with a peer has ended, and not by a goodbye.
+  void OnConnectionLost(WorkerId peer, const Link& link, const Status& status);
+  void OnReborn(WorkerId peer);
+  int64_t UnreachableLimit() const;
+  int64_t NextPause(int64_t pause) const;
+  // Runs a task on the pool after a while, unless the worker has ended.
+  void Later(int64_t delay, std::function<void(Worker&)> task);
+
+  // Leases (peers.cc)
+  struct Question {
+    WorkerId maker = -1;
+    std::vector<int64_t> ids;  // still to be asked for
+    int64_t began = 0;
+    int64_t pause = 0;
+  };
+  int64_t NextLeases(int64_t now);
+  void CheckLeases();
+  void AskMaker(Question question);
+  void OnLeaseAnswer(Question question, size_t count, Result<DecodedMessage> answer);
+  void EndQuestion(WorkerId maker);
+  ContextsGone GoneOf(const ContextsAlive& question) const;
+  // Another worker's context is gone: releases the part here, and where it went from here.
+  void AbandonContext(int64_t context_id, const Status& status);
+
+  // Clean-up (peers.cc)
+  struct CleanUp {
+    WorkerId worker = -1;
+    int64_t context_id = 0;
+    int64_t until = 0;
+    int64_t pause = 0;
+  };
+  void TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except);
+  void CleanUpAt(CleanUp cleanup);
+  void OnCleanUpFailed(CleanUp cleanup, const Status& status);
 
   // Calls
   struct Wrapped {
@@ -158,7 +214,6 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   // A reply as a frame, with the profile if there is one; without its events when they do not fit beside the results.
   Result<EncodedFrame> EncodeReply(Message reply, const std::vector<bool>& record_grad, const Request::Facts& facts);
   void OnCleanup(WorkerId from, int64_t context_id);
-  void TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except);
 
   // The end
   enum class State { kNew, kOpen, kClosing, kClosed };
@@ -176,6 +231,9 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   const OperatorAllowList allowed_;
   WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
   RpcMetrics metrics_;
+  LinkHome link_home_;  // set before the first link
+  std::shared_ptr<Ticker> ticker_;
+  std::atomic<int64_t> foreign_contexts_{0};
   std::unique_ptr<Clock> own_clock_;  // null when the transport owns time
   std::unique_ptr<Transport> transport_;
   Clock* clock_ = nullptr;
@@ -192,6 +250,11 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::string address_;
   bool leaving_ = false;  // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;
+
+  std::mutex leases_mutex_;  // guards the next three; a leaf
+  std::unordered_set<WorkerId> asking_;  // makers of contexts who are being asked
+  int64_t next_leases_ = kNever;
+  int64_t hurry_until_ = 0;
 
   mutable std::shared_mutex handlers_mutex_;  // guards the next two
   std::unordered_map<std::string, std::shared_ptr<Handler>> handlers_;

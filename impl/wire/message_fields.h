@@ -29,6 +29,9 @@ enum class MessageKind : uint8_t {
   kRequestTurn = 15,
   kEndTurn = 16,
   kRpcWithProfiling = 17,
+  kHeartbeat = 18,
+  kContextsAlive = 19,
+  kContextsGone = 20,
 };
 
 // kKind and kName for messages; Visit for them and for the structs within them.
@@ -294,6 +297,38 @@ struct Fields<Ack> {
     codec.Number("call_id", m.call_id);
     codec.Outcome("status", m.status);
     codec.Workers("waiting", m.waiting);
+  }
+};
+
+template <>
+struct Fields<Heartbeat> {
+  static constexpr MessageKind kKind = MessageKind::kHeartbeat;
+  static constexpr const char* kName = "Heartbeat";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Bool("answer", m.answer);
+  }
+};
+
+template <>
+struct Fields<ContextsAlive> {
+  static constexpr MessageKind kKind = MessageKind::kContextsAlive;
+  static constexpr const char* kName = "ContextsAlive";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("call_id", m.call_id);
+    codec.Numbers("context_ids", m.context_ids);
+  }
+};
+
+template <>
+struct Fields<ContextsGone> {
+  static constexpr MessageKind kKind = MessageKind::kContextsGone;
+  static constexpr const char* kName = "ContextsGone";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("call_id", m.call_id);
+    codec.Numbers("context_ids", m.context_ids);
   }
 };
 

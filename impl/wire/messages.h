@@ -172,9 +172,26 @@ struct Ack {
   std::vector<WorkerId> waiting;  // Mark only: workers that need a MarkFinished
 };
 
+// A sign of life, either way on any connection. Not a request: it has no call_id.
+struct Heartbeat {
+  bool answer = false;  // whether the receiver sends one back
+};
+
+// To the worker that made these contexts: which of them are gone?
+struct ContextsAlive {
+  uint64_t call_id = 0;
+  std::vector<int64_t> context_ids;
+};
+
+// The answer: those that it does not have, because they were released or are of an earlier life.
+struct ContextsGone {
+  uint64_t call_id = 0;
+  std::vector<int64_t> context_ids;
+};
+
 using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling, MarkSendFunctions,
                              MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack, MarkNeeded,
-                             RequestTurn, EndTurn>;
+                             RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone>;
 
 // "Call", "MarkSendFunctions", ...
 const char* MessageName(const Message& message);

@@ -19,11 +19,12 @@ namespace gf {
 
 class Fleet {
  public:
-  // Workers worker0 (here), worker1, ... (there).
-  explicit Fleet(int size, const std::string& transport = "tensorpipe") {
-    const Settings common = {{"group.rendezvous", "file://" + folder_.File("rendezvous")},
+  // Workers worker0 (here), worker1, ... (there), all with these settings.
+  explicit Fleet(int size, const std::string& transport = "tensorpipe", const Settings& more = {}) {
+    Settings common = {{"group.rendezvous", "file://" + folder_.File("rendezvous")},
                              {"group.world_size", std::to_string(size)},
                              {"group.join_timeout", "60s"}};
+    common.insert(more.begin(), more.end());
     for (int rank = 1; rank < size; ++rank) {
       std::vector<std::string> arguments = {transport, "worker" + std::to_string(rank),
                                             "group.rank=" + std::to_string(rank)};

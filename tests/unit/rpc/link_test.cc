@@ -35,9 +35,24 @@ class Recorder final : public Connection {
   bool closed = false;
 };
 
+// Stands still until it is told otherwise.
+class FakeClock final : public Clock {
+ public:
+  int64_t Now() const override { return now; }
+  TimerId Schedule(int64_t at, std::function<void()> fn) override {
+    due = at;
+    timer = std::move(fn);
+    return 1;
+  }
+  void Cancel(TimerId) override { timer = nullptr; }
+  int64_t now = 1;
+  int64_t due = 0;
+  std::function<void()> timer;  // the last one
+};
+
 class End final : public Link {
  public:
-  End(const WireLimits* limits, RpcMetrics* metrics) : Link(limits, metrics) {
+  explicit End(const LinkHome* home) : Link(home) {
     connection = std::make_shared<Recorder>();
     SetConnection(connection);
   }
@@ -61,14 +76,17 @@ class End final : public Link {
   std::shared_ptr<Recorder> connection;
   std::vector<std::string> came;
   Status end;
+  bool introduced = true;
+  std::weak_ptr<Link> self;
 
  protected:
   Status OnMessage(DecodedMessage message) override {
     came.emplace_back(MessageName(message.message));
     return OkStatus();
   }
-  bool Introduced() const override { return true; }
+  bool Introduced() const override { return introduced; }
   std::string PeerName() const override { return "worker b"; }
+  std::shared_ptr<Link> Self() override { return self.lock(); }
   void Closed(Status status) override { end = std::move(status); }
 };
 
@@ -88,8 +106,11 @@ class LinkTest : public ::testing::Test {
 
   WireLimits limits_;
   RpcMetrics metrics_;
-  End sender_{&limits_, &metrics_};
-  End receiver_{&limits_, &metrics_};
+  LivenessOptions liveness_;
+  FakeClock clock_;
+  const LinkHome home_{&limits_, &metrics_, &liveness_, &clock_, nullptr};
+  End sender_{&home_};
+  End receiver_{&home_};
 };
 
 TEST_F(LinkTest, FramesArriveInOrder) {
@@ -117,7 +138,7 @@ TEST_F(LinkTest, AFrameThatComesTwiceCountsOnce) {
 
 TEST_F(LinkTest, EveryDamageToAHeaderIsSeen) {
   for (size_t at = 0; at < frame(0).header.size(); ++at) {
-    End receiver(&limits_, &metrics_);
+    End receiver(&home_);
     Sent damaged = frame(0);
     damaged.header[at] = static_cast<char>(damaged.header[at] ^ 0x10);
     EXPECT_FALSE(receiver.Deliver(damaged));
@@ -148,7 +169,7 @@ TEST_F(LinkTest, EveryDamageToATensorIsSeen) {
 
 TEST_F(LinkTest, TensorsAreNotCoveredUnlessAsked) {
   limits_.checksum_segments = false;
-  End sender(&limits_, &metrics_);
+  End sender(&home_);
   ASSERT_TRUE(sender.SendMessage(Reply{3, OkStatus(), {Value(at::ones({2}))}}).ok());
   Sent damaged = sender.connection->frames[0];
   damaged.segments[0][7] ^= 1;
@@ -168,6 +189,109 @@ TEST_F(LinkTest, AFrameThatTheTransportRefusesHasNoNumber) {
   sender_.connection->refuse = false;
   EXPECT_TRUE(sender_.SendMessage(Cancel{10}).ok());
   for (const size_t i : {0, 1, 2, 3, 5}) EXPECT_TRUE(receiver_.Deliver(frame(i)));
+}
+
+// ---- Introduction ----
+
+TEST_F(LinkTest, WhoDoesNotIntroduceItselfIsCutOff) {
+  auto stranger = std::make_shared<End>(&home_);
+  stranger->self = stranger;
+  stranger->introduced = false;
+  stranger->ExpectIntroduction();
+  EXPECT_EQ(clock_.due, clock_.now + 5000000000);
+  clock_.timer();
+  EXPECT_TRUE(stranger->connection->closed);
+  stranger->OnClosed(OkStatus());
+  EXPECT_EQ(stranger->end.code(), Code::kUnavailable);
+  EXPECT_EQ(stranger->end.message(), "worker b did not introduce itself within 5000 ms (liveness.introduction)");
+}
+
+TEST_F(LinkTest, WhoIntroducesItselfInTimeIsNot) {
+  auto peer = std::make_shared<End>(&home_);
+  peer->self = peer;
+  peer->ExpectIntroduction();
+  clock_.timer();
+  EXPECT_FALSE(peer->connection->closed);
+  peer->CancelIntroduction();
+  EXPECT_EQ(clock_.timer, nullptr);
+}
+
+// ---- Silence ----
+
+constexpr int64_t kSecond = 1000000000;
+
+TEST_F(LinkTest, ASilentPeerIsAskedThenSuspectedThenLost) {
+  const size_t before = receiver_.connection->frames.size();
+  const int64_t start = 100 * kSecond;
+  EXPECT_EQ(receiver_.LookAfter(start, 0), start + kSecond);
+  EXPECT_EQ(receiver_.connection->frames.size(), before);
+  EXPECT_EQ(receiver_.LookAfter(start + kSecond, 0), start + 2 * kSecond);
+  EXPECT_EQ(receiver_.connection->frames.size(), before + 1);
+  EXPECT_FALSE(receiver_.suspect());
+  receiver_.LookAfter(start + 2 * kSecond, 0);
+  EXPECT_TRUE(receiver_.suspect());
+  EXPECT_EQ(receiver_.LookAfter(start + 3 * kSecond, 0), start + 4 * kSecond);
+  EXPECT_FALSE(receiver_.connection->closed);
+  receiver_.LookAfter(start + 4 * kSecond, 0);
+  EXPECT_TRUE(receiver_.connection->closed);
+  EXPECT_TRUE(receiver_.lost());
+  receiver_.OnClosed(OkStatus());
+  EXPECT_EQ(receiver_.end.code(), Code::kPeerLost);
+  EXPECT_EQ(receiver_.end.message(), "worker b was silent for 4 s");
+}
+
+TEST_F(LinkTest, AHeartbeatIsAnsweredAndCountsAsASignOfLife) {
+  const int64_t start = 100 * kSecond;
+  End asking(&home_), asked(&home_);
+  asking.LookAfter(start, 0);
+  asking.LookAfter(start + kSecond, 0);
+  ASSERT_EQ(asking.connection->frames.size(), 1u);
+  EXPECT_TRUE(asked.Deliver(asking.connection->frames[0]));
+  ASSERT_EQ(asked.connection->frames.size(), 1u);
+  asking.LookAfter(start + 2 * kSecond, 0);
+  EXPECT_TRUE(asking.suspect());
+  clock_.now = start + 3 * kSecond;
+  EXPECT_TRUE(asking.Deliver(asked.connection->frames[0]));
+  EXPECT_TRUE(asking.came.empty() && asked.came.empty());  // they are the link's own business
+  asking.LookAfter(start + 3 * kSecond, 0);
+  EXPECT_FALSE(asking.suspect());
+  asking.LookAfter(start + 6 * kSecond, 0);
+  EXPECT_FALSE(asking.connection->closed);
+}
+
+TEST_F(LinkTest, SilenceDoesNotCountWhileNobodyWaits) {
+  const int64_t start = 100 * kSecond;
+  receiver_.LookAfter(start, 0);
+  receiver_.LookAfter(start + 2 * kSecond, 0);
+  EXPECT_TRUE(receiver_.suspect());
+  receiver_.Rest();
+  EXPECT_FALSE(receiver_.suspect());
+  receiver_.LookAfter(start + 1000 * kSecond, 0);
+  EXPECT_FALSE(receiver_.connection->closed);
+}
+
+TEST_F(LinkTest, SilenceDoesNotCountWhileWeStoodStill) {
+  const int64_t start = 100 * kSecond;
+  receiver_.LookAfter(start, 0);
+  receiver_.LookAfter(start + 500 * kSecond, /*grace=*/start + 500 * kSecond);
+  EXPECT_FALSE(receiver_.connection->closed);
+  receiver_.LookAfter(start + 504 * kSecond, /*grace=*/start + 500 * kSecond);
+  EXPECT_TRUE(receiver_.connection->closed);
+}
+
+TEST_F(LinkTest, AFrameThatIsUnderWayIsNoSilence) {
+  const int64_t start = 100 * kSecond;
+  clock_.now = start;
+  receiver_.LookAfter(start, 0);
+  std::vector<Segment> segments(2);
+  for (size_t i = 0; i < 3; ++i) receiver_.Deliver(frame(i));
+  segments[0].length = 8;
+  segments[1].length = 20000;
+  ASSERT_TRUE(receiver_.OnDescriptor(frame(3).header, segments).ok());
+  receiver_.LookAfter(start + 4 * kSecond, 0);  // 20 KB get 2 ms more
+  EXPECT_FALSE(receiver_.connection->closed);
+  receiver_.LookAfter(start + 4 * kSecond + kSecond / 100, 0);
+  EXPECT_TRUE(receiver_.connection->closed);
 }
 
 }  // namespace

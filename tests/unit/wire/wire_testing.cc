@@ -129,6 +129,9 @@ std::string ShowOne(const EndTurn& m) { return StrCat("EndTurn ", m.context_id, 
 std::string ShowOne(const CleanupAutogradContext& m) {
   return StrCat("CleanupAutogradContext ", m.call_id, ' ', m.context_id);
 }
+std::string ShowOne(const Heartbeat& m) { return StrCat("Heartbeat ", m.answer); }
+std::string ShowOne(const ContextsAlive& m) { return StrCat("ContextsAlive ", m.call_id, Text(m.context_ids)); }
+std::string ShowOne(const ContextsGone& m) { return StrCat("ContextsGone ", m.call_id, Text(m.context_ids)); }
 std::string ShowOne(const Ack& m) { return StrCat("Ack ", m.call_id, Text(m.status), Text(m.waiting)); }
 
 // Without what an expanded dimension repeats: that may be astronomically much.
@@ -339,6 +342,10 @@ std::vector<Message> SampleMessages() {
   messages.emplace_back(MarkNeeded{32, 33, {34, 35}, {36, 37}, {0, 1}});
   messages.emplace_back(RequestTurn{38, 39, {40, 41}});
   messages.emplace_back(EndTurn{42, {43, 44}});
+  messages.emplace_back(Heartbeat{true});
+  messages.emplace_back(Heartbeat{false});
+  messages.emplace_back(ContextsAlive{29, {30, -31}});
+  messages.emplace_back(ContextsGone{32, {}});
   messages.emplace_back(Ack{27, OkStatus(), {0, 1, 32767}});
   messages.emplace_back(Ack{28, Status(Code::kAborted, "no"), {}});
   return messages;
