@@ -153,13 +153,12 @@ int64_t Link::LookAfter(int64_t now, int64_t grace) {
   int64_t next = kNever;
   const auto verdict = silence_->Look(*home_->liveness, now, grace, &silent, &next);
   const auto text = [&] { return StrCat(PeerName(), " was silent for ", silent / 1000000 / 1000.0, " s"); };
-  // Before the introduction its own limit holds.
-  if (!Introduced()) return next;
   if (verdict == Silence::Verdict::kLost) {
     lost_ = true;
     CloseBecause(Status(Code::kPeerLost, text()));
     return kNever;
   }
+  if (!Introduced()) return next;  // it has its own limit, too; there is nothing to ask yet
   const bool suspect = verdict == Silence::Verdict::kSuspect;
   if (suspect_.exchange(suspect) != suspect) {
     if (suspect) {

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/live.h"
 #include "tests/support/c_abi/process.h"
 
@@ -34,12 +35,13 @@ int64_t FromEnvironment(const char* variable, int64_t fallback) {
 
 class Training {
  public:
-  explicit Training(int size) {
+  Training(int size, const Settings& more) {
     for (int rank = 0; rank < size; ++rank) {
-      processes_.push_back(std::make_unique<Process>(
-          "trainer_main", std::vector<std::string>{std::to_string(rank), std::to_string(size), Reports(rank),
-                                                   "transport.name=tensorpipe",
-                                                   "group.rendezvous=file://" + folder_.File("rendezvous")}));
+      std::vector<std::string> arguments = {std::to_string(rank), std::to_string(size), Reports(rank),
+                                            "transport.name=tensorpipe",
+                                            "group.rendezvous=file://" + folder_.File("rendezvous")};
+      for (const auto& [key, value] : more) arguments.push_back(key + "=" + value);
+      processes_.push_back(std::make_unique<Process>("trainer_main", arguments));
     }
   }
 
@@ -75,20 +77,25 @@ struct Longest {
   int64_t error = 0, clean = 0;  // ns after the death
 };
 
-void RunOne(uint32_t seed, Longest* longest) {
+// signal: how the victim dies. SIGSTOP: it only falls silent, and is killed at the end.
+void RunOne(uint32_t seed, int signal, const Settings& settings, Longest* longest) {
   std::mt19937 random(seed);
   const int size = 3 + static_cast<int>(random() % 3),
             victim = static_cast<int>(random() % static_cast<uint32_t>(size));
   const std::string name = "worker" + std::to_string(victim);
-  Training training(size);
+  Training training(size, settings);
   for (int rank = 0; rank < size; ++rank) training.WaitFor(rank, "ready");
   for (int rank = 0; rank < size; ++rank) training.process(rank).Write("begin\n");
   for (int rank = 0; rank < size; ++rank) training.WaitFor(rank, "trains");
   // Any moment of a step.
   std::this_thread::sleep_for(std::chrono::microseconds(random() % 100000));
   const int64_t death = Now();
-  training.process(victim).Signal(SIGKILL);
-  EXPECT_EQ(training.process(victim).Wait(), -SIGKILL);
+  training.process(victim).Signal(signal);
+  if (signal == SIGKILL) {
+    EXPECT_EQ(training.process(victim).Wait(), -SIGKILL);
+  } else {
+    training.process(victim).WaitUntilStopped();
+  }
   std::vector<int> survivors;
   for (int rank = 0; rank < size; ++rank) {
     if (rank != victim) survivors.push_back(rank);
@@ -109,18 +116,27 @@ void RunOne(uint32_t seed, Longest* longest) {
   for (int rank : survivors) EXPECT_EQ(training.process(rank).Wait(), 0) << rank;
 }
 
-TEST(KillTrainingTest, SurvivorsOfAKilledWorkerTrainOnExactly) {
+// Every error comes within `limit` of the death, and all is clean a second later.
+void RunMany(int signal, const Settings& settings, int64_t limit) {
   const auto runs = static_cast<uint32_t>(FromEnvironment("GF_KILL_RUNS", 10));
   const auto first = static_cast<uint32_t>(FromEnvironment("GF_KILL_FIRST_SEED", 1));
   Longest longest;
-  for (uint32_t seed = first; seed < first + runs && !HasFailure(); ++seed) {
+  for (uint32_t seed = first; seed < first + runs && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("to repeat this: GF_KILL_RUNS=1 GF_KILL_FIRST_SEED=" + std::to_string(seed));
-    RunOne(seed, &longest);
-    EXPECT_LT(longest.error, kSecond);
-    EXPECT_LT(longest.clean, 2 * kSecond);
+    RunOne(seed, signal, settings, &longest);
+    EXPECT_LT(longest.error, limit);
+    EXPECT_LT(longest.clean, limit + kSecond);
   }
   std::printf("%u trainings: every error within %.1f ms of the death, everyone clean within %.1f ms\n", runs,
               static_cast<double>(longest.error) / kMillisecond, static_cast<double>(longest.clean) / kMillisecond);
+}
+
+TEST(KillTrainingTest, SurvivorsOfAKilledWorkerTrainOnExactly) { RunMany(SIGKILL, {}, kSecond); }
+
+TEST(KillTrainingTest, SurvivorsOfAWorkerThatStandsStillTrainOnExactly) {
+  RunMany(SIGSTOP,
+          {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}},
+          800 * kMillisecond + kSecond);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // One of the workers of kill_training_test: trains a small model whose layers lie on all other workers, while those
-// train theirs over it, until something fails; then says how it failed, when no call and no pass is left here, and,
+// train theirs over it, until something fails; then says how it failed, when no call, no pass and no context is left here, and,
 // told who is dead, whether the next step over the survivors has the gradients of one process.
 //
 //   trainer_main <rank> <world size> <file for reports> [key=value]...
@@ -56,9 +56,14 @@ class Trainer {
     std::string word;
     std::cin >> word;
     Report({{"event", "failed"}, {"error", TrainUntilItFails()}});
-    // Contexts that the dead one began, or whose clean-up had to pass through it, stay: they have no leases yet.
-    const bool clean =
-        Eventually([] { return gf_live_objects(GF_LIVE_CALLS) == 0 && gf_live_objects(GF_LIVE_PASSES) == 0; });
+    // Of its own steps and of those of all others, the dead one's included.
+    const bool clean = Eventually([] {
+      for (const uint32_t kind : {GF_LIVE_CALLS, GF_LIVE_PASSES, GF_LIVE_AUTOGRAD_CONTEXTS, GF_LIVE_SEND_FUNCTIONS,
+                                  GF_LIVE_RECV_FUNCTIONS}) {
+        if (gf_live_objects(kind) != 0) return false;
+      }
+      return true;
+    });
     if (!clean) return Report({{"event", "left"}, {"live", LiveObjects()}});
     Report({{"event", "clean"}});
     int dead = -1;
