@@ -1,6 +1,7 @@
 // See random_faults.h.
 #include "tests/faults/random_faults.h"
 
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -19,14 +20,11 @@ using property::Random;
 
 // Virtual time after which no fault strikes any more.
 constexpr int64_t kFaultsEndUs = 100000;
-constexpr int kKinds = 16;  // of messages
-// Whether a clean-up reaches those who had no connection at the time. Till then only faults are drawn
-// that break no connection: others may leave contexts behind.
-constexpr bool kCleanUpsAreRepeated = false;
+constexpr int kKinds = 20;  // of messages
 
 std::string RandomRule(Random& random) {
-  static const char* const kFaults[] = {"duplicate", "delay", "reset", "truncate", "flip"};
-  const std::string fault = kFaults[random.Below(kCleanUpsAreRepeated ? 5 : 2)];
+  static const char* const kFaults[] = {"duplicate", "delay", "loss", "reset", "truncate", "flip"};
+  const std::string fault = kFaults[random.Below(std::size(kFaults))];
   std::string rule = StrCat("{ fault = \"", fault, "\", until_us = ", kFaultsEndUs);
   if (fault == "delay")
     rule += StrCat(", delay_us = ", random.Below(2000), ", delay_max_us = ", 2000 + random.Below(9000000));
@@ -43,10 +41,15 @@ std::string RandomRule(Random& random) {
 WorkerFault RandomFault(Random& random, int workers) {
   WorkerFault fault;
   fault.worker = static_cast<int>(random.Below(workers));
-  if (random.Chance(0.15) && kCleanUpsAreRepeated) {
-    const int64_t from = random.Below(20000);
+  const double kind = random.Unit();
+  const int64_t from = random.Below(20000);
+  const int64_t until = from + random.Between(1, 30000);
+  if (kind < 0.15) {
     fault.list = "deaths";
-    fault.table = StrCat("{ from_us = ", from, ", until_us = ", from + random.Between(1, 30000), " }");
+    fault.table = StrCat("{ from_us = ", from, ", until_us = ", until, " }");
+  } else if (kind < 0.25) {  // what it sends reaches nobody
+    fault.list = "partitions";
+    fault.table = StrCat("{ sets = [[", fault.worker + 1, "]], from_us = ", from, ", until_us = ", until, " }");
   } else {
     fault.list = "faults";
     fault.table = RandomRule(random);
@@ -65,6 +68,7 @@ property::GroupOptions Options(const Case& tried) {
                       {"transport.sim.latency_min_us", "50"},
                       {"transport.sim.stall_ms", "0"},
                       {"call.timeout", "5s"},
+                      {"liveness.lease", "2s"},  // off by default where time is virtual
                       {"backward.timeout", "20s"}};
   for (const WorkerFault& fault : tried.faults) {
     std::string& list = options.of_one[fault.worker]["transport.sim." + fault.list];
