@@ -38,8 +38,8 @@ Result<CallSpec> ReadCall(const std::shared_ptr<Worker>& worker, const gf_call& 
   if (call.context != nullptr) {
     GF_ASSIGN_OR_RETURN(ContextObject * context, Get(call.context));
     if (context->worker != worker) {
-      return InvalidArgument(StrCat("gf_call.context belongs to worker ", context->worker->name(), ", the call is made by ",
-                                    worker->name()));
+      return InvalidArgument(StrCat("gf_call.context belongs to worker ", context->worker->name(),
+                                    ", the call is made by ", worker->name()));
     }
     spec.context = context->context;
   }

@@ -1,8 +1,7 @@
 // Contexts, passes and their gradients: gf_context_*, gf_backward_*, gf_optimizer_step.
 #include <cstdio>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
@@ -36,7 +35,8 @@ Status ReadTensors(gf_tensor* const* handles, size_t count, std::vector<at::Tens
 Result<std::shared_ptr<Future>> StartPass(gf_context* context, const gf_backward& given) {
   GF_ASSIGN_OR_RETURN(ContextObject * object, LiveContext(context));
   GF_RETURN_IF_ERROR(CheckTime(given.deadline, "gf_backward.deadline"));
-  if (given.retain_graph > 1) return Status(Code::kUnsupported, StrCat("gf_backward.retain_graph is ", given.retain_graph));
+  if (given.retain_graph > 1)
+    return Status(Code::kUnsupported, StrCat("gf_backward.retain_graph is ", given.retain_graph));
   if (given.roots == nullptr && given.root_count > 0) return InvalidArgument("gf_backward.roots is NULL");
   BackwardRequest request;
   request.retain_graph = given.retain_graph == 1;
@@ -69,7 +69,8 @@ std::string ExplanationAsText(const nlohmann::json& explained) {
   std::string text = StrCat("context ", explained["context"].get<int64_t>(), " on worker ",
                             explained["worker"].get<std::string>(), ": ", explained["passes"].size(), " passes");
   if (!explained["turn"].is_null()) text += StrCat("; it is the turn of ", name(explained["turn"]));
-  if (const auto waiting = explained["waiting_turns"].get<size_t>(); waiting > 0) text += StrCat(", ", waiting, " wait");
+  if (const auto waiting = explained["waiting_turns"].get<size_t>(); waiting > 0)
+    text += StrCat(", ", waiting, " wait");
   text += '\n';
   if (explained.contains("aborting")) {
     const auto& aborting = explained["aborting"];
@@ -148,7 +149,8 @@ int32_t gf_context_explain(gf_context* context, uint32_t format, char* buffer, s
     GF_ASSIGN_OR_RETURN(ContextObject * object, LiveContext(context));
     if (format > GF_FORMAT_JSON) return Status(Code::kUnsupported, StrCat("the format ", format, " is not known"));
     const nlohmann::json explained = object->worker->ExplainContext(*object->context);
-    return TextOut(format == GF_FORMAT_JSON ? explained.dump() : ExplanationAsText(explained), buffer, capacity, length);
+    return TextOut(format == GF_FORMAT_JSON ? explained.dump() : ExplanationAsText(explained), buffer, capacity,
+                   length);
   });
 }
 
@@ -204,7 +206,6 @@ int32_t gf_optimizer_step(gf_optimizer* optimizer, gf_context* context, gf_error
   return AtBoundary(error, Outs(), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(OptimizerObject * object, Get(optimizer));
     GF_ASSIGN_OR_RETURN(ContextObject * in, LiveContext(context));
-    return object->optimizer->Step(
-        [&](const at::Tensor& parameter) { return in->context->Gradient(parameter); });
+    return object->optimizer->Step([&](const at::Tensor& parameter) { return in->context->Gradient(parameter); });
   });
 }

@@ -1,4 +1,5 @@
-// Errors: gf_error_* and gf_code_name. None of these can fail but gf_error_new and gf_error_describe, and all take NULL.
+// Errors: gf_error_* and gf_code_name. None of these can fail but gf_error_new and gf_error_describe, and all take
+// NULL.
 #include <string>
 
 #include "c_api/boundary.h"

@@ -1,12 +1,11 @@
 // Hooks of tensors: gf_tensor_register_hook, gf_tensor_remove_hook, gf_tensor_retain_grad.
-#include "impl/tensor/hooks.h"
-
 #include <memory>
 #include <string>
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
 #include "impl/engine/current_pass.h"
+#include "impl/tensor/hooks.h"
 
 namespace gradferry {
 namespace {
@@ -78,7 +77,8 @@ int32_t gf_tensor_register_hook(gf_tensor* tensor, const gf_tensor_hook* hook, u
     if (given.callback == nullptr) return InvalidArgument("gf_tensor_hook.callback is NULL");
     if (given.reserved != 0) return Status(Code::kUnsupported, "gf_tensor_hook.reserved is not 0");
     auto owned = std::make_shared<CHook>(given);
-    GF_ASSIGN_OR_RETURN(*id, AddHook(object->tensor, [owned](const at::Tensor& gradient) { return owned->Call(gradient); }));
+    GF_ASSIGN_OR_RETURN(*id,
+                        AddHook(object->tensor, [owned](const at::Tensor& gradient) { return owned->Call(gradient); }));
     owned->Arm();
     return OkStatus();
   });

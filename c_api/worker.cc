@@ -160,8 +160,8 @@ int32_t gf_worker_handle_queue(gf_worker* worker, const char* name, size_t lengt
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(name, length, "the handler's name"));
     GF_ASSIGN_OR_RETURN(QueueObject * given, Get(queue));
     Handler handler;
-    handler.deliver = [target = given->queue, token, weak = std::weak_ptr<Worker>(object)](
-                          std::shared_ptr<Request> request) {
+    handler.deliver = [target = given->queue, token,
+                       weak = std::weak_ptr<Worker>(object)](std::shared_ptr<Request> request) {
       QueueEntry entry;
       entry.token = token;
       entry.kind = GF_ENTRY_REQUEST;

@@ -39,8 +39,8 @@ _Noreturn void die_of(const char* call, gf_error* error);
     if ((call) != GF_OK) die_of(#call, error); \
   } while (0)
 
-/* A worker that will meet the two others in the run's folder, over the transport, when it is started. Until then it takes
- * its handlers. */
+/* A worker that will meet the two others in the run's folder, over the transport, when it is started. Until then it
+ * takes its handlers. */
 gf_worker* create_worker(const struct settings* settings, const char* name, int rank);
 
 /* Says goodbye to the others and gives the worker back. */

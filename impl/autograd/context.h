@@ -6,13 +6,12 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "impl/autograd/functions.h"
 #include "impl/base/live.h"
@@ -72,7 +71,7 @@ class DistAutogradContext {
   std::map<int64_t, NodeOf<SendRpcBackward>> sends_;
   std::map<std::pair<WorkerId, int64_t>, NodeOf<RecvRpcBackward>> recvs_;
   std::set<WorkerId> known_workers_;
-  PassId turn_;  // whose additions can be taken back
+  PassId turn_;                // whose additions can be taken back
   std::vector<size_t> added_;  // indices into gradients_
   std::vector<LeafGradient> gradients_;
   std::unordered_map<const c10::TensorImpl*, size_t> gradient_index_;

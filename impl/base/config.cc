@@ -60,7 +60,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"transport.plugin_path", kStrings, "", "none", 0, 0, false,
        "Folders to look for plugins in, before the usual places."},
       {"transport.checksum", kString, "header", "", 0, 0, false,
-       "What of the frames that this worker sends is covered by a checksum: `header`, all but the elements of tensors, or "
+       "What of the frames that this worker sends is covered by a checksum: `header`, all but the elements of tensors, "
+       "or "
        "`all`. A receiver checks what is covered."},
 
       {"call.timeout", kDuration, "60s", "", 0, 0, false, "Deadline of calls that are made without one."},
@@ -92,7 +93,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.message_bytes", kInteger, "17179869184", "", 1, kAny, false,
        "Bytes of one message from a peer, its tensors included."},
       {"limits.header_bytes", kInteger, "16777216", "", 1, kAny, false,
-       "Bytes of one message without the tensors that travel beside it. The transport's own limit, 1 MiB, holds as well."},
+       "Bytes of one message without the tensors that travel beside it. The transport's own limit, 1 MiB, holds as "
+       "well."},
       {"limits.tensors", kInteger, "100000", "", 1, UINT32_MAX, false, "Tensors of one message."},
       {"limits.values", kInteger, "1000000", "", 1, UINT32_MAX, false, "Values of one message, nested ones included."},
       {"limits.nesting", kInteger, "16", "", 1, 64, false, "Depth of lists within lists."},

@@ -94,9 +94,7 @@ void Executor::Run() {
   pool_of_thread = this;
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] {
-      return !tasks_.empty() || (stopping_ && running_ == 0) || alive_ - blocked_ > wanted_;
-    });
+    wake_.wait(lock, [this] { return !tasks_.empty() || (stopping_ && running_ == 0) || alive_ - blocked_ > wanted_; });
     if (alive_ - blocked_ > wanted_ || tasks_.empty()) break;
     std::function<void()> task = std::move(tasks_.front());
     tasks_.pop_front();

@@ -57,9 +57,9 @@ class Executor {
   std::deque<std::function<void()>> tasks_;
   size_t running_ = 0;
   bool stopping_ = false;
-  const size_t wanted_;   // threads that do not wait
+  const size_t wanted_;  // threads that do not wait
   size_t blocked_ = 0;
-  size_t alive_ = 0;      // threads, blocked ones included
+  size_t alive_ = 0;  // threads, blocked ones included
   std::vector<std::thread> threads_;
   std::vector<std::thread> finished_;  // have left Run, or are about to
 };

@@ -8,28 +8,50 @@ namespace gradferry {
 
 const char* CodeName(Code code) {
   switch (code) {
-    case Code::kOk: return "OK";
-    case Code::kCancelled: return "CANCELLED";
-    case Code::kUnknown: return "UNKNOWN";
-    case Code::kInvalidArgument: return "INVALID_ARGUMENT";
-    case Code::kDeadlineExceeded: return "DEADLINE_EXCEEDED";
-    case Code::kNotFound: return "NOT_FOUND";
-    case Code::kAlreadyExists: return "ALREADY_EXISTS";
-    case Code::kPermissionDenied: return "PERMISSION_DENIED";
-    case Code::kResourceExhausted: return "RESOURCE_EXHAUSTED";
-    case Code::kFailedPrecondition: return "FAILED_PRECONDITION";
-    case Code::kAborted: return "ABORTED";
-    case Code::kOutOfRange: return "OUT_OF_RANGE";
-    case Code::kUnimplemented: return "UNIMPLEMENTED";
-    case Code::kInternal: return "INTERNAL";
-    case Code::kUnavailable: return "UNAVAILABLE";
-    case Code::kDataLoss: return "DATA_LOSS";
-    case Code::kUnauthenticated: return "UNAUTHENTICATED";
-    case Code::kClosed: return "CLOSED";
-    case Code::kPeerLost: return "PEER_LOST";
-    case Code::kPassAborted: return "PASS_ABORTED";
-    case Code::kUnsupported: return "UNSUPPORTED";
-    case Code::kReentrant: return "REENTRANT";
+    case Code::kOk:
+      return "OK";
+    case Code::kCancelled:
+      return "CANCELLED";
+    case Code::kUnknown:
+      return "UNKNOWN";
+    case Code::kInvalidArgument:
+      return "INVALID_ARGUMENT";
+    case Code::kDeadlineExceeded:
+      return "DEADLINE_EXCEEDED";
+    case Code::kNotFound:
+      return "NOT_FOUND";
+    case Code::kAlreadyExists:
+      return "ALREADY_EXISTS";
+    case Code::kPermissionDenied:
+      return "PERMISSION_DENIED";
+    case Code::kResourceExhausted:
+      return "RESOURCE_EXHAUSTED";
+    case Code::kFailedPrecondition:
+      return "FAILED_PRECONDITION";
+    case Code::kAborted:
+      return "ABORTED";
+    case Code::kOutOfRange:
+      return "OUT_OF_RANGE";
+    case Code::kUnimplemented:
+      return "UNIMPLEMENTED";
+    case Code::kInternal:
+      return "INTERNAL";
+    case Code::kUnavailable:
+      return "UNAVAILABLE";
+    case Code::kDataLoss:
+      return "DATA_LOSS";
+    case Code::kUnauthenticated:
+      return "UNAUTHENTICATED";
+    case Code::kClosed:
+      return "CLOSED";
+    case Code::kPeerLost:
+      return "PEER_LOST";
+    case Code::kPassAborted:
+      return "PASS_ABORTED";
+    case Code::kUnsupported:
+      return "UNSUPPORTED";
+    case Code::kReentrant:
+      return "REENTRANT";
   }
   return "UNKNOWN_CODE";
 }
@@ -56,7 +78,9 @@ void SetIfEmpty(std::string& field, std::string_view value) {
 }  // namespace
 
 Status Status::WithDomain(std::string_view domain) const {
-  return Edited(error_, [&](Error& e) { if (e.domain == "core") e.domain = domain; });
+  return Edited(error_, [&](Error& e) {
+    if (e.domain == "core") e.domain = domain;
+  });
 }
 Status Status::WithWorker(std::string_view worker) const {
   return Edited(error_, [&](Error& e) { SetIfEmpty(e.worker, worker); });
@@ -68,10 +92,14 @@ Status Status::WithPeer(std::string_view peer) const {
   return Edited(error_, [&](Error& e) { SetIfEmpty(e.peer, peer); });
 }
 Status Status::WithElapsed(int64_t ns) const {
-  return Edited(error_, [&](Error& e) { if (e.elapsed_ns == 0) e.elapsed_ns = ns; });
+  return Edited(error_, [&](Error& e) {
+    if (e.elapsed_ns == 0) e.elapsed_ns = ns;
+  });
 }
 Status Status::WithRetry(Retry retry) const {
-  return Edited(error_, [&](Error& e) { if (e.retry == Retry::kNever) e.retry = retry; });
+  return Edited(error_, [&](Error& e) {
+    if (e.retry == Retry::kNever) e.retry = retry;
+  });
 }
 
 Status Status::Wrap(Code code, std::string message) const {

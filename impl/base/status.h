@@ -143,8 +143,8 @@ std::string StrCat(const Args&... args);
 }  // namespace gradferry
 
 // Returns from the enclosing function when expr (a Status) is not OK.
-#define GF_RETURN_IF_ERROR(expr)                               \
-  do {                                                         \
+#define GF_RETURN_IF_ERROR(expr)                                                      \
+  do {                                                                                \
     if (::gradferry::Status gf_status_ = (expr); !gf_status_.ok()) return gf_status_; \
   } while (false)
 

@@ -10,8 +10,8 @@ class Pass;
 // Null when none does.
 Pass* CurrentPass();
 
-// Adds to the gradient that the context of the current pass holds for a tensor, leaf or not, as for a chosen input; taken
-// back with the rest when that pass fails. False when no pass runs here.
+// Adds to the gradient that the context of the current pass holds for a tensor, leaf or not, as for a chosen input;
+// taken back with the rest when that pass fails. False when no pass runs here.
 bool AddToCurrentPass(const at::Tensor& tensor, at::Tensor gradient);
 
 // Makes a pass the thread's current one while it lives.

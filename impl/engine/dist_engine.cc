@@ -4,7 +4,6 @@
 #include <ATen/ops/ones_like.h>
 
 #include <algorithm>
-
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -50,8 +49,9 @@ Result<PassRoots> CheckRoots(const BackwardRequest& request) {
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     const at::Tensor& input = request.inputs[i];
     if (!input.defined() || !input.requires_grad()) {
-      return InvalidArgument(StrCat("input ", i, input.defined() ? StrCat(" does not require grad: ", DescribeTensor(input))
-                                                                 : " is not defined"))
+      return InvalidArgument(StrCat("input ", i,
+                                    input.defined() ? StrCat(" does not require grad: ", DescribeTensor(input))
+                                                    : " is not defined"))
           .WithDomain("autograd")
           .WithOperation("backward");
     }
@@ -77,8 +77,8 @@ Status Outcome(const Status& status, int64_t context_id) {
     case Code::kClosed:
       return status;
     default:
-      return status.Wrap(Code::kPassAborted, StrCat("the backward pass in context ", context_id, " failed: ",
-                                                    status.message()))
+      return status
+          .Wrap(Code::kPassAborted, StrCat("the backward pass in context ", context_id, " failed: ", status.message()))
           .WithDomain("autograd")
           .WithWorker(status.error()->worker)
           .WithOperation(status.error()->operation)
@@ -90,8 +90,8 @@ Status Outcome(const Status& status, int64_t context_id) {
 template <class M>
 Result<std::vector<std::pair<int64_t, int64_t>>> Tensors(const M& message, const char* what) {
   if (message.outputs.size() != message.message_ids.size()) {
-    return InvalidArgument(StrCat(what, " has ", message.message_ids.size(), " message ids and ",
-                                  message.outputs.size(), " outputs"));
+    return InvalidArgument(
+        StrCat(what, " has ", message.message_ids.size(), " message ids and ", message.outputs.size(), " outputs"));
   }
   std::vector<std::pair<int64_t, int64_t>> tensors;
   for (size_t i = 0; i < message.outputs.size(); ++i) tensors.emplace_back(message.message_ids[i], message.outputs[i]);
@@ -163,8 +163,9 @@ void DistEngine::AskForTurn(int64_t context_id, ContextPasses& passes, const std
   };
   const WorkerId owner = WorkerOfAutogradId(context_id);
   if (owner == peers_->self()) return AddClaim(passes, {pass->id(), std::move(granted)}, later);
-  peers_->Send(owner, RequestTurn{0, context_id, pass->id()},
-               [granted = std::move(granted)](const Result<Ack>& ack) { granted(ack.ok() ? ack->status : ack.status()); });
+  peers_->Send(owner, RequestTurn{0, context_id, pass->id()}, [granted = std::move(granted)](const Result<Ack>& ack) {
+    granted(ack.ok() ? ack->status : ack.status());
+  });
 }
 
 void DistEngine::BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass,
@@ -377,14 +378,13 @@ void DistEngine::TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallbac
   const bool current = passes.turn && passes.turn->id == message.turn;
   if (message.turn.number <= seen.aborted || (!current && message.turn.number <= seen.begun) ||
       (current && passes.turn->over)) {
-    return refuse(Status(Code::kAborted, StrCat("pass ", message.turn.number, " of worker ",
-                                                peers_->NameOf(message.turn.initiator), " in context ",
-                                                message.context_id, " has ended")));
+    return refuse(Status(Code::kAborted,
+                         StrCat("pass ", message.turn.number, " of worker ", peers_->NameOf(message.turn.initiator),
+                                " in context ", message.context_id, " has ended")));
   }
   if (!current && passes.turn && !passes.turn->at_rest()) {  // it has ended elsewhere and does so here in a moment
-    passes.deferred.push_back([this, from, message, reply = std::move(reply)](Later& then) {
-      TakeMark(from, message, reply, then);
-    });
+    passes.deferred.push_back(
+        [this, from, message, reply = std::move(reply)](Later& then) { TakeMark(from, message, reply, then); });
     return;
   }
   if (!current) {
@@ -403,9 +403,9 @@ void DistEngine::TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallbac
 namespace {
 
 Status NotRunning(const PassId& pass, int64_t context_id, const EnginePeers& peers) {
-  return Status(Code::kAborted, StrCat("pass ", pass.number, " of worker ", peers.NameOf(pass.initiator),
-                                       " in context ", context_id, " does not run on worker ",
-                                       peers.NameOf(peers.self())));
+  return Status(Code::kAborted,
+                StrCat("pass ", pass.number, " of worker ", peers.NameOf(pass.initiator), " in context ", context_id,
+                       " does not run on worker ", peers.NameOf(peers.self())));
 }
 
 }  // namespace
@@ -535,7 +535,9 @@ nlohmann::json DistEngine::Explain(int64_t context_id) const {
   auto it = contexts_.find(context_id);
   if (it == contexts_.end()) return explained;
   const ContextPasses& here = it->second;
-  auto name = [&](const PassId& id) { return json{{"initiator", peers_->NameOf(id.initiator)}, {"number", id.number}}; };
+  auto name = [&](const PassId& id) {
+    return json{{"initiator", peers_->NameOf(id.initiator)}, {"number", id.number}};
+  };
   if (here.turn) {
     for (const auto& pass : here.turn->passes) passes.push_back(pass->Explain());
     if (here.turn->aborting && !here.turn->at_rest()) {

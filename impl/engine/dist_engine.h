@@ -1,8 +1,9 @@
 // The passes of one worker: starts those that are begun here, and hands the messages of others to the right one.
 //
 // Turns. In one context passes run one after the other, whoever begins them: the worker that made the context gives the
-// turns, in the order in which they are asked for. Its own passes so cost nothing more; those of others a request before
-// (RequestTurn) and a word after (EndTurn). A pass that begins within a node of another one (re-entrant) shares its turn.
+// turns, in the order in which they are asked for. Its own passes so cost nothing more; those of others a request
+// before (RequestTurn) and a word after (EndTurn). A pass that begins within a node of another one (re-entrant) shares
+// its turn.
 //
 // A failed turn is taken back. Whoever takes part is told along the ways of the pass's own messages (AbortPass), drops
 // its part, restores the gradients, tells its own peers, and answers when they have answered. Only then the next turn
@@ -16,12 +17,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <unordered_map>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "impl/autograd/container.h"
 #include "impl/engine/pass.h"
@@ -59,8 +59,8 @@ class DistEngine final : public PassOwner {
 
   // The context goes away: its passes fail with `status`, and nothing of it is remembered.
   void AbandonContext(int64_t context_id, const Status& status);
-  // Turns that `lost` began, and parts that wait for gradients of it, fail; what waits for an answer of it learns from the
-  // connection.
+  // Turns that `lost` began, and parts that wait for gradients of it, fail; what waits for an answer of it learns from
+  // the connection.
   void OnPeerLost(WorkerId lost, const Status& status);
   void FailAll(const Status& status);
 
@@ -92,13 +92,13 @@ class DistEngine final : public PassOwner {
     PassId id;
     std::vector<std::shared_ptr<Pass>> passes;  // that run here: the outermost one and re-entrant ones
     bool over = false;                          // here is its initiator, and it has ended
-    std::set<WorkerId> contacted;  // by passes that have ended here
+    std::set<WorkerId> contacted;               // by passes that have ended here
     bool aborting = false;
     bool taken_back = false;
-    Status status;              // aborting: why
-    std::set<WorkerId> told;    // aborting: have been sent an AbortPass, or need none
-    int64_t unanswered = 0;     // AbortPass
-    ReplyCallback aborter;      // is owed an answer
+    Status status;                   // aborting: why
+    std::set<WorkerId> told;         // aborting: have been sent an AbortPass, or need none
+    int64_t unanswered = 0;          // AbortPass
+    ReplyCallback aborter;           // is owed an answer
     std::shared_ptr<Finish> finish;  // the caller hears of the failure when all have answered, or soon
     bool at_rest() const { return passes.empty() && unanswered == 0 && !aborter; }
   };
@@ -113,8 +113,8 @@ class DistEngine final : public PassOwner {
   struct ContextPasses {
     std::optional<Turn> turn;
     std::deque<std::function<void(Later&)>> deferred;  // until the turn is at rest; called with the lock held
-    std::vector<std::shared_ptr<Pass>> waiting;   // begun here, not yet their turn
-    std::map<WorkerId, Seen> seen;                // per initiator
+    std::vector<std::shared_ptr<Pass>> waiting;        // begun here, not yet their turn
+    std::map<WorkerId, Seen> seen;                     // per initiator
     // Where the context was made:
     std::optional<PassId> holder;  // whose turn it is
     std::deque<Claim> claims;

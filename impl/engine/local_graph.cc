@@ -185,7 +185,8 @@ bool LocalGraph::IsHeldBack(Node* node) {
       Node* from = stack.back();
       stack.pop_back();
       for (const Edge& edge : from->next_edges()) {
-        if (edge.is_valid() && potential_reach_.insert(edge.function.get()).second) stack.push_back(edge.function.get());
+        if (edge.is_valid() && potential_reach_.insert(edge.function.get()).second)
+          stack.push_back(edge.function.get());
       }
     }
     potential_reach_valid_ = true;

@@ -1,14 +1,14 @@
-// One pass over this worker's part of the graph: which nodes the pass reaches, how many contributions each of them still
-// waits for, and running them. It knows nothing of messages; the pass (pass.h) tells it what is live and takes what
-// flows out of recv functions.
+// One pass over this worker's part of the graph: which nodes the pass reaches, how many contributions each of them
+// still waits for, and running them. It knows nothing of messages; the pass (pass.h) tells it what is live and takes
+// what flows out of recv functions.
 //
 // Exactness. Start() makes an entry (the roots, or a send function that was marked) live and walks from it: every edge
 // walked is one contribution that will come. A node runs when all of those have come, unless a send function that may
 // still turn out live could reach it (Potential()): then it is held back until that is known. So a node runs once, with
 // everything, and where nothing is uncertain nothing waits.
 //
-// Chosen inputs. Such a graph also knows what leads to a chosen input, here or on a peer: Choose and Need say where that
-// begins, it spreads from there to everything walked, and after Restrict only that runs.
+// Chosen inputs. Such a graph also knows what leads to a chosen input, here or on a peer: Choose and Need say where
+// that begins, it spreads from there to everything walked, and after Restrict only that runs.
 //
 // Not thread safe: the pass runs it on one thread at a time. No recursion anywhere: graphs may be long.
 #pragma once
@@ -52,8 +52,8 @@ class LocalGraph {
   // The gradients for edges given to Start before, index by index. A gradient that does not fit its edge is an error.
   Status Deliver(const edge_list& edges, variable_list gradients);
 
-  // Chosen inputs only. Choose: before the first Start, a tensor with its gradient edge. Need: a reached output of a recv
-  // function leads to an input on the peer.
+  // Chosen inputs only. Choose: before the first Start, a tensor with its gradient edge. Need: a reached output of a
+  // recv function leads to an input on the peer.
   void Choose(const torch::autograd::Edge& edge, const at::Tensor& input);
   void Need(RecvRpcBackward& recv, uint32_t output);
   // Whether a gradient for this edge, given to Start before, leads to a chosen input as far as is known.
@@ -80,14 +80,14 @@ class LocalGraph {
       Node* node;  // null: an entry
       uint32_t input;
     };
-    std::vector<From> from;    // the edges that were walked to the node
-    std::vector<bool> inputs;  // those whose gradients lead to a chosen input
+    std::vector<From> from;                               // the edges that were walked to the node
+    std::vector<bool> inputs;                             // those whose gradients lead to a chosen input
     std::vector<std::pair<uint32_t, at::Tensor>> chosen;  // the inputs that are chosen themselves
-    bool runs = false;         // what the node hands on is needed
-    std::vector<bool> peer;    // of a recv function: the outputs that lead to an input on the peer
+    bool runs = false;                                    // what the node hands on is needed
+    std::vector<bool> peer;  // of a recv function: the outputs that lead to an input on the peer
   };
   struct NodeState {
-    NodePtr node;  // keeps it alive
+    NodePtr node;         // keeps it alive
     int64_t missing = 0;  // contributions that have not come yet
     bool walked = false;
     bool ran = false;

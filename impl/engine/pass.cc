@@ -8,8 +8,6 @@
 
 #include "impl/engine/current_pass.h"
 
-#include <utility>
-
 namespace gradferry {
 namespace {
 
@@ -60,7 +58,8 @@ Pass::~Pass() {
     if (auto* needed = std::get_if<NeededEvent>(&event)) {
       needed->reply(Answer(Status(Code::kClosed, "the worker was closed")));
     }
-    if (auto* mark = std::get_if<MarkEvent>(&event)) mark->reply(Answer(Status(Code::kClosed, "the worker was closed")));
+    if (auto* mark = std::get_if<MarkEvent>(&event))
+      mark->reply(Answer(Status(Code::kClosed, "the worker was closed")));
     if (auto* gradients = std::get_if<GradientsEvent>(&event)) {
       gradients->reply(Answer(Status(Code::kClosed, "the worker was closed")));
     }
@@ -231,9 +230,9 @@ void Pass::Handle(NeededEvent& event) {
   for (const auto& [message_id, output] : event.tensors) {
     auto it = reached_.find({event.from, message_id});
     if (it == reached_.end() || output < 0 || output >= it->second->num_inputs()) {
-      const Status status = Here(InvalidArgument(StrCat("worker ", peers_->NameOf(event.from), " needs a gradient for tensor ",
-                                                        output, " of its message ", message_id,
-                                                        ", which this worker has not marked in this pass")));
+      const Status status = Here(
+          InvalidArgument(StrCat("worker ", peers_->NameOf(event.from), " needs a gradient for tensor ", output,
+                                 " of its message ", message_id, ", which this worker has not marked in this pass")));
       event.reply(Answer(status));
       return FailNow(status);
     }
@@ -247,14 +246,14 @@ void Pass::Handle(NeededEvent& event) {
 Status Pass::Mark(int64_t message_id, int64_t output, std::vector<LocalGraph::ReachedOutput>& reached) {
   auto it = sends_.find(message_id);
   if (it == sends_.end()) {
-    return FailedPrecondition(StrCat("context ", context_->id(), " has no send function ", message_id, " on worker ",
-                                     peers_->NameOf(peers_->self()),
-                                     ": an earlier pass without retain_graph has used it up, or the context was released"));
+    return FailedPrecondition(StrCat(
+        "context ", context_->id(), " has no send function ", message_id, " on worker ", peers_->NameOf(peers_->self()),
+        ": an earlier pass without retain_graph has used it up, or the context was released"));
   }
   SendState& state = it->second;
   if (output < 0 || static_cast<size_t>(output) >= state.marked.size()) {
-    return InvalidArgument(StrCat("a mark names tensor ", output, " of send function ", message_id, ", which has ",
-                                  state.marked.size()));
+    return InvalidArgument(
+        StrCat("a mark names tensor ", output, " of send function ", message_id, ", which has ", state.marked.size()));
   }
   if (state.marked[output]) return OkStatus();  // a duplicate changes nothing
   if (state.received) {
@@ -298,8 +297,8 @@ void Pass::Handle(GradientsEvent& event) {
 Status Pass::TakeGradients(SendState& state, variable_list gradients) {
   SendRpcBackward& send = *state.send;
   if (state.received) {
-    return FailedPrecondition(StrCat("gradients came twice for send function ", send.message_id(), " of context ",
-                                     context_->id()));
+    return FailedPrecondition(
+        StrCat("gradients came twice for send function ", send.message_id(), " of context ", context_->id()));
   }
   if (gradients.size() != state.marked.size()) {
     return InvalidArgument(StrCat(gradients.size(), " gradients came for send function ", send.message_id(),
@@ -510,9 +509,9 @@ void Pass::EndIfDone() {
   if (initiator_) {
     if (!run_.root || !marking_finished_) return;
     if (received_ != live_sends_) {
-      return FailNow(Internal(StrCat("the pass came to rest while ", live_sends_ - received_,
-                                     " send functions of worker ", peers_->NameOf(kind_.id.initiator),
-                                     " still wait for gradients")));
+      return FailNow(
+          Internal(StrCat("the pass came to rest while ", live_sends_ - received_, " send functions of worker ",
+                          peers_->NameOf(kind_.id.initiator), " still wait for gradients")));
     }
   } else if (marks_.engaged() || run_.engaged() || received_ != live_sends_) {
     return;

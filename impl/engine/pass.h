@@ -15,11 +15,12 @@
 // Failure. The first error wins, whatever it is: a node, a lost peer, the deadline, a cancel. The part here is dropped,
 // whoever waits for an answer gets the error; the owner tells whoever was sent something (AbortPass).
 //
-// Re-entrant passes. A pass that begins within a node of another one, in the same context, takes that one's turn: the two
-// have parts of their own here, but fail together. The outer one does not end before it.
+// Re-entrant passes. A pass that begins within a node of another one, in the same context, takes that one's turn: the
+// two have parts of their own here, but fail together. The outer one does not end before it.
 //
-// Threads. Events come from any thread into an inbox; one task at a time on the worker's pool takes them, and runs nodes
-// in between: everything below the inbox is touched by that task only. Marks are so never behind more than one node.
+// Threads. Events come from any thread into an inbox; one task at a time on the worker's pool takes them, and runs
+// nodes in between: everything below the inbox is touched by that task only. Marks are so never behind more than one
+// node.
 #pragma once
 
 #include <algorithm>
@@ -30,14 +31,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
 #include <variant>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "impl/autograd/context.h"
 #include "impl/base/live.h"
@@ -237,9 +237,9 @@ class Pass : public std::enable_shared_from_this<Pass> {
   bool scheduled_ = false;
   const char* state_ = "waits for its turn";
   std::vector<std::weak_ptr<Pass>> inner_passes_;  // re-entrant ones that began here
-  std::map<WorkerId, Unanswered> unanswered_;  // per peer, both waves
-  std::map<int64_t, Awaited> awaited_;         // by message id: send functions that were marked and wait for gradients
-  std::set<WorkerId> contacted_;               // were sent something in this pass
+  std::map<WorkerId, Unanswered> unanswered_;      // per peer, both waves
+  std::map<int64_t, Awaited> awaited_;  // by message id: send functions that were marked and wait for gradients
+  std::set<WorkerId> contacted_;        // were sent something in this pass
 
   std::atomic<uint64_t> nodes_run_{0};
 
@@ -253,12 +253,12 @@ class Pass : public std::enable_shared_from_this<Pass> {
   bool marking_finished_ = false;
   Wave marks_;
   Wave run_;
-  std::set<WorkerId> waiting_;    // need a MarkFinished, as far as we were told
+  std::set<WorkerId> waiting_;                                        // need a MarkFinished, as far as we were told
   std::map<std::pair<WorkerId, int64_t>, RecvRpcBackward*> reached_;  // chosen inputs: recv functions by their message
   std::vector<std::pair<int64_t, int64_t>> not_needed_;  // chosen inputs: marked tensors that lead to none so far
-  std::optional<PassRoots> roots_;       // chosen inputs: until marking has ended
-  std::vector<GradientsEvent> early_;    // chosen inputs: likewise
-  int64_t inner_ = 0;                    // re-entrant passes that began here and run
+  std::optional<PassRoots> roots_;                       // chosen inputs: until marking has ended
+  std::vector<GradientsEvent> early_;                    // chosen inputs: likewise
+  int64_t inner_ = 0;                                    // re-entrant passes that began here and run
   std::optional<Status> over_;
   TimerId deadline_timer_ = 0;  // this and the next: set before the first event
   int64_t deadline_ = kNever;

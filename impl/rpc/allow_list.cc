@@ -16,13 +16,16 @@ constexpr const char* kDefault =
     "rsqrt rsub sgn sigmoid sign sin sinc sinh special_erf special_expit special_log1p sqrt square sub subtract tan "
     "tanh true_divide trunc xlogy conj angle conj_physical resolve_conj resolve_neg "
     // comparison, logic, bits
-    "all allclose any bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq equal ge "
+    "all allclose any bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq equal "
+    "ge "
     "greater greater_equal gt isclose isfinite isinf isnan isneginf isposinf isreal le less less_equal logical_and "
     "logical_not logical_or logical_xor lt ne not_equal signbit where "
     // reductions and statistics
-    "amax amin aminmax argmax argmin argsort bincount bucketize corrcoef count_nonzero cov cummax cummin cumprod cumsum "
+    "amax amin aminmax argmax argmin argsort bincount bucketize corrcoef count_nonzero cov cummax cummin cumprod "
+    "cumsum "
     "diff dist frobenius_norm histc kthvalue logcumsumexp logsumexp max mean median min mode msort nanmean nanmedian "
-    "nanquantile nansum norm nuclear_norm prod quantile searchsorted sort std std_mean sum topk trace unique_consecutive "
+    "nanquantile nansum norm nuclear_norm prod quantile searchsorted sort std std_mean sum topk trace "
+    "unique_consecutive "
     "unique_dim _unique2 var var_mean "
     // linear algebra
     "addbmm addmm addmv addr baddbmm bilinear block_diag bmm cartesian_prod cdist chain_matmul cholesky "

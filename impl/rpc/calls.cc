@@ -32,8 +32,8 @@ std::vector<at::Tensor> RecordedTensors(Message& message, std::vector<bool>& whi
 
 }  // namespace
 
-Result<Worker::Wrapped> Worker::Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context,
-                                     WorkerId to, bool record) {
+Result<Worker::Wrapped> Worker::Wrap(std::variant<Call, Reply> body,
+                                     const std::shared_ptr<DistAutogradContext>& context, WorkerId to, bool record) {
   Wrapped wrapped;
   const bool is_call = std::holds_alternative<Call>(body);
   std::visit([&](auto& message) { wrapped.message = std::move(message); }, body);
@@ -70,9 +70,8 @@ Status AttachRecvFunction(DecodedMessage& message, const AutogradMetadata& metad
     if (message.requires_grad[i]) recorded.push_back(*tensors[i]);
   }
   if (recorded.empty() != (metadata.message_id == 0)) {
-    return Status(Code::kDataLoss, StrCat("autograd message ", metadata.message_id, " of context ",
-                                          metadata.context_id, " marks ", recorded.size(),
-                                          " tensors as requiring grad"));
+    return Status(Code::kDataLoss, StrCat("autograd message ", metadata.message_id, " of context ", metadata.context_id,
+                                          " marks ", recorded.size(), " tensors as requiring grad"));
   }
   if (recorded.empty()) return OkStatus();
   GF_ASSIGN_OR_RETURN(auto recv, MakeRecvFunction(metadata.message_id, from, recorded));
@@ -91,7 +90,8 @@ Message WithProfiling(Message message, uint32_t most_events, Profile profile) {
   std::visit(
       [&rpc](auto& inner) {
         using Inner = std::decay_t<decltype(inner)>;
-        if constexpr (std::is_constructible_v<decltype(rpc.wrapped), Inner> && !std::is_same_v<Inner, RpcWithProfiling>) {
+        if constexpr (std::is_constructible_v<decltype(rpc.wrapped), Inner> &&
+                      !std::is_same_v<Inner, RpcWithProfiling>) {
           rpc.wrapped = std::move(inner);
         }
       },
@@ -175,27 +175,28 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   request.deadline = deadline;
   request.operation = operation;
   request.cancel_on_deadline = true;
-  auto sent = SendRequest(
-      *to, std::move(request), [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
+  auto sent = SendRequest(*to, std::move(request),
+                          [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
                            from = *to, operation, began, profiling, span](Result<DecodedMessage> answer) {
-        std::shared_ptr<const Profile> profile;
-        std::map<int32_t, std::string> names;
-        if (profiling) {
-          profile = std::make_shared<const Profile>(profiling->Finish(answer));
-          names = WorkerNames(*profile, [&self](int32_t worker) { return self->NameOf(worker); });
-          future->SetProfile([profile, names] { return ProfileJson(*profile, names); });
-        }
-        auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from) : Result<ValueList>(answer.status());
-        if (span) span->End(CodeName(outcome.status().code()), profile.get(), names);
-        if (outcome.ok()) {
-          future->Complete(std::move(outcome));
-        } else {
-          future->Complete(outcome.status()
-                               .WithPeer(self->NameOf(from))
-                               .WithOperation(operation)
-                               .WithElapsed(self->clock_->Now() - began));
-        }
-      });
+                            std::shared_ptr<const Profile> profile;
+                            std::map<int32_t, std::string> names;
+                            if (profiling) {
+                              profile = std::make_shared<const Profile>(profiling->Finish(answer));
+                              names = WorkerNames(*profile, [&self](int32_t worker) { return self->NameOf(worker); });
+                              future->SetProfile([profile, names] { return ProfileJson(*profile, names); });
+                            }
+                            auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from)
+                                                       : Result<ValueList>(answer.status());
+                            if (span) span->End(CodeName(outcome.status().code()), profile.get(), names);
+                            if (outcome.ok()) {
+                              future->Complete(std::move(outcome));
+                            } else {
+                              future->Complete(outcome.status()
+                                                   .WithPeer(self->NameOf(from))
+                                                   .WithOperation(operation)
+                                                   .WithElapsed(self->clock_->Now() - began));
+                            }
+                          });
   if (!sent.ok()) {
     if (profiling && profiling->parent) profiling->parent->End(profiling->event);
     if (span) span->End(CodeName(sent.status().code()));
@@ -271,8 +272,8 @@ std::function<void(Status)> Worker::WatchPart(WorkerId initiator) {
 Status Worker::AddHandler(const std::string& handler_name, Handler handler) {
   if (state_ != State::kNew) GF_RETURN_IF_ERROR(CheckOpen());
   if (handler_name.empty() || handler_name.size() > limits_.name_bytes) {
-    return InvalidArgument(StrCat("a handler's name has 1 to ", limits_.name_bytes, " bytes, not ",
-                                  handler_name.size()));
+    return InvalidArgument(
+        StrCat("a handler's name has 1 to ", limits_.name_bytes, " bytes, not ", handler_name.size()));
   }
   std::unique_lock lock(handlers_mutex_);
   if (!handlers_.emplace(handler_name, std::make_shared<Handler>(std::move(handler))).second) {
@@ -312,8 +313,8 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
   if (state_ != State::kOpen) {
     refused = Status(Code::kUnavailable, StrCat("worker ", name(), " is closing")).WithRetry(Retry::kOtherPeer);
   } else if (requests_ >= static_cast<int64_t>(options_.requests)) {
-    refused = Status(Code::kResourceExhausted, StrCat("limits.requests: worker ", name(), " has ", requests_.load(),
-                                                      " requests to answer"))
+    refused = Status(Code::kResourceExhausted,
+                     StrCat("limits.requests: worker ", name(), " has ", requests_.load(), " requests to answer"))
                   .WithRetry(Retry::kSamePeer);
   } else if (rpc) {
     auto context = container_.GetOrCreate(rpc->metadata.context_id);
@@ -342,9 +343,9 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
 
   if (call.target == CallTarget::kOperator) {
     if (!allowed_.Allows(call.name)) {
-      return refuse(Status(Code::kPermissionDenied,
-                           StrCat("operator ", call.name, " is not on the allow-list of worker ", name(),
-                                  " (security.operators_extra adds to it)")));
+      return refuse(
+          Status(Code::kPermissionDenied, StrCat("operator ", call.name, " is not on the allow-list of worker ", name(),
+                                                 " (security.operators_extra adds to it)")));
     }
     Post([self = shared_from_this(), request, operator_name = call.name, overload = call.overload] {
       self->RunOperator(request, operator_name, overload);
@@ -405,12 +406,14 @@ namespace {
 // What is left of the header for the results.
 constexpr size_t kProfileShare = 4;
 
-// The events that a reply can carry, with names as they travel: the first ones, which are nobody's children but of those.
+// The events that a reply can carry, with names as they travel: the first ones, which are nobody's children but of
+// those.
 Profile ToSend(Profile profile, const WireLimits& limits) {
   constexpr size_t kEventBytes = 32;
   size_t bytes = 0, count = 0;
   for (ProfileEvent& event : profile.events) {
-    if (event.name.size() > limits.name_bytes || !IsUtf8(event.name)) event.name = CleanUtf8(event.name, limits.name_bytes);
+    if (event.name.size() > limits.name_bytes || !IsUtf8(event.name))
+      event.name = CleanUtf8(event.name, limits.name_bytes);
     bytes += kEventBytes + event.name.size();
     if (bytes > limits.header_bytes / kProfileShare) break;
     ++count;

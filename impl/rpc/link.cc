@@ -28,7 +28,8 @@ constexpr uint64_t kWatchedBytes = 64 * 1024;
 std::shared_ptr<void> Watched(const std::shared_ptr<Silence>& silence, uint64_t bytes, std::shared_ptr<void> owner) {
   const auto delta = static_cast<int64_t>(bytes);
   silence->Sending(+delta);
-  return std::shared_ptr<void>(nullptr, [silence, delta, owner = std::move(owner)](void*) { silence->Sending(-delta); });
+  return std::shared_ptr<void>(nullptr,
+                               [silence, delta, owner = std::move(owner)](void*) { silence->Sending(-delta); });
 }
 
 }  // namespace
@@ -62,8 +63,8 @@ Status Link::CheckSeal(std::string_view header) {
     // Another version of the protocol may have no seal, or another one.
     const auto version = FrameDecoder::New(header, {}, *home_->limits);
     if (next_in_ == 0 && version.status().code() == Code::kUnsupported) return version.status();
-    return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(), " is damaged: ",
-                                          seal.status().message()));
+    return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(),
+                                          " is damaged: ", seal.status().message()));
   }
   seal_ = *seal;
   duplicate_ = seal_.sequence < next_in_;
@@ -129,8 +130,8 @@ void Link::ExpectIntroduction() {
   const int64_t limit = home_->liveness->introduction;
   if (limit == kNever) return;
   std::lock_guard lock(connection_mutex_);
-  introduction_ = home_->clock->Schedule(
-      DeadlineAfter(home_->clock->Now(), limit), [weak = std::weak_ptr<Link>(Self())] {
+  introduction_ =
+      home_->clock->Schedule(DeadlineAfter(home_->clock->Now(), limit), [weak = std::weak_ptr<Link>(Self())] {
         const auto self = weak.lock();
         if (!self || self->Introduced()) return;
         const int64_t limit = self->home_->liveness->introduction;
@@ -278,8 +279,8 @@ Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) 
     std::lock_guard lock(mutex_);
     if (closed_) return closed_status_;
     if (pending_.size() >= owner_.max_requests) {
-      return Status(Code::kResourceExhausted, StrCat("limits.calls_per_peer: ", pending_.size(),
-                                                     " calls to worker ", owner_.peer_name, " wait for their answers"))
+      return Status(Code::kResourceExhausted, StrCat("limits.calls_per_peer: ", pending_.size(), " calls to worker ",
+                                                     owner_.peer_name, " wait for their answers"))
           .WithPeer(owner_.peer_name)
           .WithOperation(pending->operation)
           .WithRetry(Retry::kSamePeer);
@@ -384,7 +385,8 @@ Status ClientLink::Answer(uint64_t call_id, DecodedMessage message) {
 void ClientLink::Closed(Status status) {
   if (status.ok()) status = Status(Code::kPeerLost, "the connection was closed");
   if (!introduced_ && status.code() == Code::kPeerLost) {
-    status = Status(Code::kUnavailable, StrCat("the connection broke before the peer introduced itself: ", status.message()));
+    status = Status(Code::kUnavailable,
+                    StrCat("the connection broke before the peer introduced itself: ", status.message()));
   }
   const bool named = status.message().rfind(PeerName(), 0) == 0;
   status = Status(status.code(), named ? status.message() : StrCat(PeerName(), ": ", status.message()))

@@ -34,8 +34,8 @@ struct LinkHome {
 
 // Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
 //
-// Every frame carries its number and a checksum (seal.h). One that came already is dropped; a gap or a damaged frame ends
-// the connection with kDataLoss: what was in it is lost, and with it the order of what follows.
+// Every frame carries its number and a checksum (seal.h). One that came already is dropped; a gap or a damaged frame
+// ends the connection with kDataLoss: what was in it is lost, and with it the order of what follows.
 class Link : public ConnectionEvents {
  public:
   explicit Link(const LinkHome* home) : home_(home) {}
@@ -118,8 +118,8 @@ using AnswerCallback = std::function<void(Result<DecodedMessage>)>;
 struct OutRequest {
   Message message;
   std::vector<bool> record_grad;
-  int64_t deadline = kNever;  // on the worker's clock
-  std::string operation;      // for errors
+  int64_t deadline = kNever;        // on the worker's clock
+  std::string operation;            // for errors
   bool cancel_on_deadline = false;  // a Call: tell the callee
 };
 

@@ -11,11 +11,11 @@ namespace gradferry {
 
 // [liveness] of the configuration; all in ns, kNever: off.
 struct LivenessOptions {
-  int64_t interval = int64_t{1000000000};        // of silence, before a heartbeat is asked for
-  int64_t suspect = int64_t{2} * 1000000000;     // of silence, before a warning
-  int64_t lost = int64_t{4} * 1000000000;        // of silence, before the connection is closed
-  int64_t introduction = int64_t{5} * 1000000000;  // for the first message on a connection
-  int64_t lease = int64_t{10} * 1000000000;      // between two questions whether contexts of others still live
+  int64_t interval = int64_t{1000000000};             // of silence, before a heartbeat is asked for
+  int64_t suspect = int64_t{2} * 1000000000;          // of silence, before a warning
+  int64_t lost = int64_t{4} * 1000000000;             // of silence, before the connection is closed
+  int64_t introduction = int64_t{5} * 1000000000;     // for the first message on a connection
+  int64_t lease = int64_t{10} * 1000000000;           // between two questions whether contexts of others still live
   int64_t cleanup_budget = int64_t{10} * 1000000000;  // for telling one worker that a context was released
 };
 

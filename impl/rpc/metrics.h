@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-
 #include <nlohmann/json.hpp>
 
 namespace gradferry {
@@ -21,12 +20,9 @@ struct RpcMetrics {
   Count cleanups_retried{0};
 
   nlohmann::json Describe() const {
-    return {{"frames_sent", frames_sent.load()},
-            {"bytes_sent", bytes_sent.load()},
-            {"frames_received", frames_received.load()},
-            {"bytes_received", bytes_received.load()},
-            {"frames_duplicate", frames_duplicate.load()},
-            {"connections_lost", connections_lost.load()},
+    return {{"frames_sent", frames_sent.load()},           {"bytes_sent", bytes_sent.load()},
+            {"frames_received", frames_received.load()},   {"bytes_received", bytes_received.load()},
+            {"frames_duplicate", frames_duplicate.load()}, {"connections_lost", connections_lost.load()},
             {"cleanups_retried", cleanups_retried.load()}};
   }
 };

@@ -127,8 +127,8 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   }
   if (o.name.empty()) return InvalidArgument("worker.name is not set");
   if (o.id < 0) {
-    return InvalidArgument(StrCat("worker.id is not set, and neither group.rank nor an entry of group.peers gives an id to ",
-                                  o.name));
+    return InvalidArgument(
+        StrCat("worker.id is not set, and neither group.rank nor an entry of group.peers gives an id to ", o.name));
   }
   GF_RETURN_IF_ERROR(CheckWorker(o.name, o.id));
   if (!o.rendezvous.empty() && (o.world_size < 1 || o.rank < 0 || o.rank >= o.world_size)) {

@@ -5,8 +5,8 @@
 // liveness.interval after one has broken, or when it says goodbye. It is there again when it introduces itself.
 //
 // Leases. A context lives as long as the worker that made it says so. Whoever takes part in contexts of another asks it
-// (ContextsAlive) every liveness.lease, and at once when a connection is lost; one question names all of its contexts. What
-// is gone there, and everything of a worker that is lost, is released here and wherever it went from here.
+// (ContextsAlive) every liveness.lease, and at once when a connection is lost; one question names all of its contexts.
+// What is gone there, and everything of a worker that is lost, is released here and wherever it went from here.
 #include <algorithm>
 #include <utility>
 
@@ -58,9 +58,7 @@ void Worker::OnForeignContexts(int delta) {
   if (ticker_ && options_.liveness.lease != kNever) ticker_->Add(delta);
 }
 
-int64_t Worker::UnreachableLimit() const {
-  return std::min(options_.liveness.interval, kSecond);
-}
+int64_t Worker::UnreachableLimit() const { return std::min(options_.liveness.interval, kSecond); }
 
 // Short at first, then as often as is needed to know within UnreachableLimit.
 int64_t Worker::NextPause(int64_t pause) const {
@@ -106,7 +104,8 @@ void Worker::OnConnectionLost(WorkerId peer, const Link& link, const Status& sta
 }
 
 void Worker::OnReborn(WorkerId peer) {
-  engine_.OnPeerLost(peer, Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was restarted")).WithPeer(NameOf(peer)));
+  engine_.OnPeerLost(peer,
+                     Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was restarted")).WithPeer(NameOf(peer)));
   if (foreign_contexts_ > 0) Post([self = shared_from_this()] { self->CheckLeases(); });
 }
 
@@ -158,13 +157,14 @@ void Worker::AskMaker(Question question) {
   request.deadline = DeadlineAfter(clock_->Now(), std::min(options_.liveness.lost, 10 * kSecond));
   auto shared = std::make_shared<Question>(std::move(question));
   const auto hold = HoldClock();
-  auto sent = SendRequest(maker, std::move(request), [weak = weak_from_this(), shared, count](Result<DecodedMessage> answer) {
-    auto self = weak.lock();
-    if (!self || self->state_ == State::kClosed) return;
-    self->Post([self, shared, count, answer = std::move(answer)]() mutable {
-      self->OnLeaseAnswer(std::move(*shared), count, std::move(answer));
-    });
-  });
+  auto sent =
+      SendRequest(maker, std::move(request), [weak = weak_from_this(), shared, count](Result<DecodedMessage> answer) {
+        auto self = weak.lock();
+        if (!self || self->state_ == State::kClosed) return;
+        self->Post([self, shared, count, answer = std::move(answer)]() mutable {
+          self->OnLeaseAnswer(std::move(*shared), count, std::move(answer));
+        });
+      });
   if (!sent.ok()) OnLeaseAnswer(std::move(*shared), count, sent.status());
 }
 
@@ -175,8 +175,9 @@ void Worker::OnLeaseAnswer(Question question, size_t count, Result<DecodedMessag
     if (auto* gone = std::get_if<ContextsGone>(&answer->message)) {
       for (int64_t id : gone->context_ids) {
         if (WorkerOfAutogradId(id) != question.maker) continue;  // not its to say
-        AbandonContext(id, Status(Code::kAborted, StrCat("context ", id, " was released by worker ", name, ", which made it"))
-                               .WithPeer(name));
+        AbandonContext(
+            id, Status(Code::kAborted, StrCat("context ", id, " was released by worker ", name, ", which made it"))
+                    .WithPeer(name));
       }
     }
     question.ids.resize(question.ids.size() - count);
@@ -231,10 +232,11 @@ void Worker::CleanUpAt(CleanUp cleanup) {
   request.deadline = cleanup.until;
   request.operation = "CleanupAutogradContext";
   const auto hold = HoldClock();
-  auto sent = SendRequest(cleanup.worker, std::move(request), [weak = weak_from_this(), cleanup](Result<DecodedMessage> answer) {
-    auto self = weak.lock();
-    if (self && !answer.ok()) self->OnCleanUpFailed(cleanup, answer.status());
-  });
+  auto sent = SendRequest(cleanup.worker, std::move(request),
+                          [weak = weak_from_this(), cleanup](Result<DecodedMessage> answer) {
+                            auto self = weak.lock();
+                            if (self && !answer.ok()) self->OnCleanUpFailed(cleanup, answer.status());
+                          });
   if (!sent.ok()) OnCleanUpFailed(cleanup, sent.status());
 }
 

@@ -119,8 +119,8 @@ Result<std::unique_ptr<Rendezvous>> Rendezvous::Open(const std::string& where, i
     } else if (StartsWith(where, kFile)) {
       store = c10::make_intrusive<c10d::FileStore>(where.substr(sizeof(kFile) - 1), static_cast<int>(world_size));
     } else {
-      return InvalidArgument(StrCat("group.rendezvous is \"", where,
-                                    "\"; \"env\", tcp://HOST:PORT or file:///PATH are understood"));
+      return InvalidArgument(
+          StrCat("group.rendezvous is \"", where, "\"; \"env\", tcp://HOST:PORT or file:///PATH are understood"));
     }
     store->setTimeout(limit);
   } catch (...) {
@@ -132,8 +132,8 @@ Result<std::unique_ptr<Rendezvous>> Rendezvous::Open(const std::string& where, i
 #else
 
 Result<std::unique_ptr<Rendezvous>> Rendezvous::Open(const std::string& where, int64_t, int64_t, int64_t) {
-  return Status(Code::kUnimplemented, StrCat("group.rendezvous ", where,
-                                             " needs a libtorch with c10d; this one has none: use group.peers"));
+  return Status(Code::kUnimplemented,
+                StrCat("group.rendezvous ", where, " needs a libtorch with c10d; this one has none: use group.peers"));
 }
 
 #endif

@@ -11,9 +11,9 @@
 
 namespace gradferry {
 
-// where: "tcp://host:port" (a TCPStore; rank 0 hosts it) or "file:///path" (a FileStore on a file system that all share;
-// the path must not be left over from an earlier group). self: rank, name and address of this worker. Returns all
-// members by rank. Waits at most `timeout` ns; the error names the members that are missing.
+// where: "tcp://host:port" (a TCPStore; rank 0 hosts it) or "file:///path" (a FileStore on a file system that all
+// share; the path must not be left over from an earlier group). self: rank, name and address of this worker. Returns
+// all members by rank. Waits at most `timeout` ns; the error names the members that are missing.
 class Rendezvous {
  public:
   static Result<std::unique_ptr<Rendezvous>> Open(const std::string& where, int64_t rank, int64_t world_size,

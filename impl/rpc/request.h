@@ -29,7 +29,7 @@ class Request {
     std::string caller_name;
     std::shared_ptr<DistAutogradContext> context;  // null: none
     bool record = true;
-    int64_t deadline = kNever;  // on the worker's clock
+    int64_t deadline = kNever;                  // on the worker's clock
     std::shared_ptr<ProfileRecorder> recorder;  // null: the call is not profiled
   };
 

@@ -32,9 +32,7 @@ Status ServerLink::OnHello(const Hello& hello) {
   return SendMessage(reply);
 }
 
-std::string ServerLink::PeerName() const {
-  return introduced_ ? "worker " + peer_name_ : "an unknown peer";
-}
+std::string ServerLink::PeerName() const { return introduced_ ? "worker " + peer_name_ : "an unknown peer"; }
 
 std::function<void(Ack)> ServerLink::AckTo(uint64_t call_id) {
   return [self = shared_from_this(), call_id](Ack ack) {

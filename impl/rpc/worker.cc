@@ -78,11 +78,11 @@ Status Worker::StartTransport() {
   }
   if (options_.liveness.interval != kNever || options_.liveness.lease != kNever) {
     const int64_t longest = std::min({options_.liveness.interval, options_.liveness.lease, int64_t{1000000000}});
-    ticker_ = std::make_shared<Ticker>(clock_, longest / 10, longest,
-                                       [weak = weak_from_this()](int64_t now, int64_t grace) {
-                                         auto self = weak.lock();
-                                         return self ? self->LookAfterPeers(now, grace) : kNever;
-                                       });
+    ticker_ =
+        std::make_shared<Ticker>(clock_, longest / 10, longest, [weak = weak_from_this()](int64_t now, int64_t grace) {
+          auto self = weak.lock();
+          return self ? self->LookAfterPeers(now, grace) : kNever;
+        });
   }
   container_.OnForeign([this](int delta) { OnForeignContexts(delta); });
   link_home_ = {&limits_, &metrics_, &options_.liveness, clock_,
@@ -103,8 +103,8 @@ Status Worker::JoinGroup() {
   std::vector<ConfigPeer> members = options_.peers;
   const ConfigPeer self{id_, name(), address()};
   if (!options_.rendezvous.empty()) {
-    GF_ASSIGN_OR_RETURN(rendezvous_, Rendezvous::Open(options_.rendezvous, options_.rank, options_.world_size,
-                                                      options_.join_timeout));
+    GF_ASSIGN_OR_RETURN(
+        rendezvous_, Rendezvous::Open(options_.rendezvous, options_.rank, options_.world_size, options_.join_timeout));
     GF_ASSIGN_OR_RETURN(members, rendezvous_->Join(options_.group, self));
   }
   for (const ConfigPeer& member : members) {
@@ -425,10 +425,14 @@ Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogr
 
 const char* Worker::StateName(State state) {
   switch (state) {
-    case State::kNew: return "new";
-    case State::kOpen: return "open";
-    case State::kClosing: return "closing";
-    case State::kClosed: return "closed";
+    case State::kNew:
+      return "new";
+    case State::kOpen:
+      return "open";
+    case State::kClosing:
+      return "closing";
+    case State::kClosed:
+      return "closed";
   }
   return "";
 }
@@ -448,9 +452,9 @@ std::string Worker::InfoJson() const {
                        {"name", peer.member.name},
                        {"address", peer.member.address},
                        {"state", suspects.count(peer_id) > 0 ? "suspect"
-                                 : peer.lost                  ? "lost"
-                                 : peer.link                  ? "connected"
-                                                              : "idle"}});
+                                 : peer.lost                 ? "lost"
+                                 : peer.link                 ? "connected"
+                                                             : "idle"}});
     }
   }
   const State state = state_;
@@ -467,7 +471,8 @@ std::string Worker::InfoJson() const {
                {"requests", requests_.load()},
                {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};
-  if (transport_) info["transport_counters"] = json::parse(transport_->StatsJson(), nullptr, /*allow_exceptions=*/false);
+  if (transport_)
+    info["transport_counters"] = json::parse(transport_->StatsJson(), nullptr, /*allow_exceptions=*/false);
   return info.dump();
 }
 
@@ -500,7 +505,8 @@ std::shared_ptr<Future> Worker::Close(int64_t timeout) {
     state_ = State::kClosing;
   }
   std::thread([self = shared_from_this(), end, timeout] {
-    const Status closed = Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name());
+    const Status closed =
+        Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name());
     bool cut_short = false;
     self->Drain(timeout, closed, &cut_short);
     self->End(closed);

@@ -2,11 +2,12 @@
 // links to its peers, the pool, the contexts and the engine; many workers may live in one process. Any thread.
 //
 // Threads. The transport delivers messages; what may take long (operators, direct handlers, passes) runs on the pool.
-// Nothing blocks a thread of either. Life: Create, Start; then Close or Abort, which end on a thread of their own, since they
-// join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be freed.
+// Nothing blocks a thread of either. Life: Create, Start; then Close or Abort, which end on a thread of their own,
+// since they join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be
+// freed.
 //
-// Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_/leases_mutex_; the last three are leaves but for
-// the clock's.
+// Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_/leases_mutex_; the last three are leaves but
+// for the clock's.
 #pragma once
 
 #include <atomic>
@@ -14,13 +15,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <shared_mutex>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "impl/autograd/container.h"
 #include "impl/base/executor.h"
@@ -42,7 +42,7 @@ class ServerLink;
 
 // What a call needs (gf_call).
 struct CallSpec {
-  std::string to;       // empty: by to_id
+  std::string to;  // empty: by to_id
   WorkerId to_id = -1;
   CallTarget target = CallTarget::kHandler;
   std::string name;
@@ -116,7 +116,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     // The first and the last of the attempts to connect that failed one soon after the other; 0: the last one did not.
     int64_t unreachable_since = 0;
     int64_t unreachable_last = 0;
-    bool lost = false;                 // given up, until it introduces itself again
+    bool lost = false;  // given up, until it introduces itself again
   };
 
   explicit Worker(WorkerOptions options);
@@ -138,8 +138,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Result<std::shared_ptr<ClientLink>> LinkTo(WorkerId to);
   // A link that has ended, though nobody has said so yet.
   void ForgetLink(WorkerId to, const std::shared_ptr<ClientLink>& link);
-  // Requests and messages without an answer, by a link that lives: one that has ended since its last use is replaced, so
-  // that a connection that went while idle is no failure. When it fails nothing was sent.
+  // Requests and messages without an answer, by a link that lives: one that has ended since its last use is replaced,
+  // so that a connection that went while idle is no failure. When it fails nothing was sent.
   struct Sent {
     std::shared_ptr<ClientLink> link;
     uint64_t call_id = 0;
@@ -203,8 +203,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     std::vector<bool> record_grad;
     int64_t message_id = 0;
   };
-  Result<Wrapped> Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context,
-                       WorkerId to, bool record);
+  Result<Wrapped> Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context, WorkerId to,
+                       bool record);
   Result<ValueList> Unwrap(DecodedMessage message, const std::shared_ptr<DistAutogradContext>& context, WorkerId from);
   void OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, DecodedMessage message);
   void RunOperator(const std::shared_ptr<Request>& request, const std::string& name, const std::string& overload);
@@ -251,7 +251,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   bool leaving_ = false;  // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;
 
-  std::mutex leases_mutex_;  // guards the next three; a leaf
+  std::mutex leases_mutex_;              // guards the next three; a leaf
   std::unordered_set<WorkerId> asking_;  // makers of contexts who are being asked
   int64_t next_leases_ = kNever;
   int64_t hurry_until_ = 0;
@@ -261,9 +261,9 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::unordered_map<std::string, std::shared_ptr<const Operator>> operators_;
 
   std::atomic<State> state_{State::kNew};
-  std::mutex start_mutex_;  // held while the worker starts, and before it ends; before all others
+  std::mutex start_mutex_;     // held while the worker starts, and before it ends; before all others
   bool start_called_ = false;  // guarded by start_mutex_
-  std::mutex end_mutex_;  // guards the next three
+  std::mutex end_mutex_;       // guards the next three
   std::condition_variable idle_;
   std::shared_ptr<Future> end_;
   bool ended_ = false;

@@ -30,8 +30,8 @@ Status CheckReplacement(const at::Tensor& gradient, const at::Tensor& replacemen
   const bool fits = gradient.sizes() == replacement.sizes() && gradient.scalar_type() == replacement.scalar_type() &&
                     gradient.device() == replacement.device();
   if (fits) return OkStatus();
-  return InvalidArgument(StrCat("a hook returned ", DescribeTensor(replacement), " for a gradient that is ",
-                                DescribeTensor(gradient)));
+  return InvalidArgument(
+      StrCat("a hook returned ", DescribeTensor(replacement), " for a gradient that is ", DescribeTensor(gradient)));
 }
 
 class HookList {

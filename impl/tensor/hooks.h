@@ -24,8 +24,8 @@ using TensorHook = std::function<Result<at::Tensor>(const at::Tensor& gradient)>
 // RemoveHook. The first hook of a tensor must not be added while a backward reaches the tensor.
 Result<uint64_t> AddHook(const at::Tensor& tensor, TensorHook hook);
 
-// Takes a hook away: no call of it begins after this. It is destroyed when the last call of it has ended. kNotFound when
-// the tensor has no such hook (any more).
+// Takes a hook away: no call of it begins after this. It is destroyed when the last call of it has ended. kNotFound
+// when the tensor has no such hook (any more).
 Status RemoveHook(const at::Tensor& tensor, uint64_t id);
 
 // Adds a hook that is there at most once for a tensor; nothing happens when it is there already.

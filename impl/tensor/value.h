@@ -44,17 +44,21 @@ class Value {
   using Variant = std::variant<None, bool, int64_t, double, std::string, Bytes, at::Tensor, ValueList, DefaultValue>;
 
   Value() = default;
-  template <class T, class = std::enable_if_t<std::is_constructible_v<Variant, T&&> &&
-                                              !std::is_same_v<std::decay_t<T>, Value>>>
+  template <class T,
+            class = std::enable_if_t<std::is_constructible_v<Variant, T&&> && !std::is_same_v<std::decay_t<T>, Value>>>
   Value(T&& value) : variant_(std::forward<T>(value)) {}  // NOLINT: implicit by design
 
   ValueKind kind() const { return static_cast<ValueKind>(variant_.index()); }
   const Variant& variant() const { return variant_; }
   Variant& variant() { return variant_; }
   template <class T>
-  const T* get() const { return std::get_if<T>(&variant_); }
+  const T* get() const {
+    return std::get_if<T>(&variant_);
+  }
   template <class T>
-  T* get() { return std::get_if<T>(&variant_); }
+  T* get() {
+    return std::get_if<T>(&variant_);
+  }
 
  private:
   Variant variant_;

@@ -29,10 +29,14 @@ uint32_t ThreadNumber() {
 
 const char* ProfileEventKindName(ProfileEventKind kind) {
   switch (kind) {
-    case ProfileEventKind::kCall: return "call";
-    case ProfileEventKind::kRequest: return "request";
-    case ProfileEventKind::kHandler: return "handler";
-    case ProfileEventKind::kOperator: return "operator";
+    case ProfileEventKind::kCall:
+      return "call";
+    case ProfileEventKind::kRequest:
+      return "request";
+    case ProfileEventKind::kHandler:
+      return "handler";
+    case ProfileEventKind::kOperator:
+      return "operator";
   }
   return "";
 }
@@ -131,7 +135,7 @@ std::string ProfileJson(const Profile& profile, const std::map<int32_t, std::str
                       {"end_ns", event.end}});
   }
   return json{{"dropped", profile.dropped}, {"events", std::move(events)}}.dump(-1, ' ', false,
-                                                                                 json::error_handler_t::replace);
+                                                                                json::error_handler_t::replace);
 }
 
 }  // namespace gradferry

@@ -1,5 +1,5 @@
-// What libtorch does on a thread, recorded into a profile: while a Recording lives, every operator that this thread runs
-// becomes an event. Other threads are not watched.
+// What libtorch does on a thread, recorded into a profile: while a Recording lives, every operator that this thread
+// runs becomes an event. Other threads are not watched.
 #pragma once
 
 #include <cstdint>

@@ -158,8 +158,7 @@ std::shared_ptr<TraceSpan> TraceSpan::BeginNow(const std::shared_ptr<Trace>& tra
   return std::make_shared<TraceSpan>(trace, std::move(event));
 }
 
-void TraceSpan::End(const std::string& outcome, const Profile* profile,
-                    const std::map<int32_t, std::string>& names) {
+void TraceSpan::End(const std::string& outcome, const Profile* profile, const std::map<int32_t, std::string>& names) {
   if (ended_.exchange(true)) return;
   event_.outcome = outcome;
   event_.end = ProfileNow();

@@ -1,6 +1,6 @@
 // The trace of a worker: what it did lately, for people to look at in Perfetto or chrome://tracing. While it is on, the
-// worker's calls, requests and passes are recorded, with the profile of those that are profiled nested within them, in a
-// ring that drops the oldest. Off, it costs one relaxed load. Any thread.
+// worker's calls, requests and passes are recorded, with the profile of those that are profiled nested within them, in
+// a ring that drops the oldest. Off, it costs one relaxed load. Any thread.
 #pragma once
 
 #include <atomic>
@@ -40,11 +40,12 @@ class Trace {
   // What there is stays.
   void Stop() { on_.store(false, std::memory_order_relaxed); }
 
-  // An event and, when there is one, its profile, whose first event it is, with its workers' names. Nothing happens while the trace is off.
+  // An event and, when there is one, its profile, whose first event it is, with its workers' names. Nothing happens
+  // while the trace is off.
   void Add(TraceEvent event, const Profile* profile, const std::map<int32_t, std::string>& names);
 
-  // In the JSON format of Chrome's traces: complete events ("X") in µs of CLOCK_MONOTONIC, pid is the worker's id, tid a
-  // row for events that do not overlap. otherData says how many events were dropped.
+  // In the JSON format of Chrome's traces: complete events ("X") in µs of CLOCK_MONOTONIC, pid is the worker's id, tid
+  // a row for events that do not overlap. otherData says how many events were dropped.
   std::string Json() const;
 
  private:

@@ -78,8 +78,8 @@ class Transport {
 
 // Where plugins are looked for.
 struct PluginSearch {
-  std::string explicit_path;        // transport.plugin: a file; when set, nothing else is tried
-  std::vector<std::string> folders; // transport.plugin_path of the configuration, in order
+  std::string explicit_path;         // transport.plugin: a file; when set, nothing else is tried
+  std::vector<std::string> folders;  // transport.plugin_path of the configuration, in order
 };
 
 // A plugin as found on disk (gf_build_info).

@@ -31,8 +31,8 @@ struct WireLimits {
   uint32_t nesting = 16;      // of lists; 64 at most
   uint32_t name_bytes = 255;
   uint32_t profile_events = 10000;  // of the profile that a reply brings
-  uint32_t error_chain = 16;  // links, 1 to 255; longer chains lose what is before the root cause when sent
-  bool checksum_segments = false;  // not a limit, but of this side as well: frames get a checksum of their segments
+  uint32_t error_chain = 16;        // links, 1 to 255; longer chains lose what is before the root cause when sent
+  bool checksum_segments = false;   // not a limit, but of this side as well: frames get a checksum of their segments
 };
 
 // Tensor parts of at most this many bytes are packed into the inline segment. Part of the protocol: the receiver knows

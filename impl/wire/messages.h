@@ -137,8 +137,8 @@ struct PropagateGradients {
   std::vector<at::Tensor> gradients;
 };
 
-// The pass has failed somewhere: the receiver drops its part, takes back the gradients that the pass has added, and tells
-// those whom it sent something in it. Acknowledged when they all have.
+// The pass has failed somewhere: the receiver drops its part, takes back the gradients that the pass has added, and
+// tells those whom it sent something in it. Acknowledged when they all have.
 struct AbortPass {
   uint64_t call_id = 0;
   int64_t context_id = 0;
@@ -146,7 +146,8 @@ struct AbortPass {
   Status status;
 };
 
-// To the worker that made the context: a pass wants to begin there. Acknowledged when it may, or with why it never will.
+// To the worker that made the context: a pass wants to begin there. Acknowledged when it may, or with why it never
+// will.
 struct RequestTurn {
   uint64_t call_id = 0;
   int64_t context_id = 0;
@@ -189,9 +190,9 @@ struct ContextsGone {
   std::vector<int64_t> context_ids;
 };
 
-using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling, MarkSendFunctions,
-                             MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack, MarkNeeded,
-                             RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone>;
+using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling,
+                             MarkSendFunctions, MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext,
+                             Ack, MarkNeeded, RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone>;
 
 // "Call", "MarkSendFunctions", ...
 const char* MessageName(const Message& message);

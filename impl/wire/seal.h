@@ -29,8 +29,8 @@ uint32_t SegmentsChecksum(const std::vector<FrameSegment>& segments);
 // Appends the seal to a header.
 void AppendSeal(std::string& header, const Seal& seal);
 
-// The seal of a header that came; the message is all but its last kSealBytes. kDataLoss when the header is too short, its
-// checksum is another or a flag is unknown.
+// The seal of a header that came; the message is all but its last kSealBytes. kDataLoss when the header is too short,
+// its checksum is another or a flag is unknown.
 Result<Seal> ReadSeal(std::string_view header);
 
 }  // namespace gradferry

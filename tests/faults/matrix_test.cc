@@ -17,8 +17,8 @@ namespace {
 
 struct Kind {
   const char* name;
-  const char* bytes;         // as in transport.sim.faults, see docs/protocol.md
-  StepOptions step;          // in which it is sent
+  const char* bytes;  // as in transport.sim.faults, see docs/protocol.md
+  StepOptions step;   // in which it is sent
 };
 
 StepOptions Plain() { return {}; }

@@ -64,10 +64,8 @@ property::GroupOptions Options(const Case& tried) {
   options.seed = tried.seed;
   options.virtual_time = true;
   options.latency_max_us = 1000;
-  options.settings = {{"transport.checksum", "all"},
-                      {"transport.sim.latency_min_us", "50"},
-                      {"transport.sim.stall_ms", "0"},
-                      {"call.timeout", "5s"},
+  options.settings = {{"transport.checksum", "all"},   {"transport.sim.latency_min_us", "50"},
+                      {"transport.sim.stall_ms", "0"}, {"call.timeout", "5s"},
                       {"liveness.lease", "2s"},  // off by default where time is virtual
                       {"backward.timeout", "20s"}};
   for (const WorkerFault& fault : tried.faults) {

@@ -102,7 +102,8 @@ TEST_P(BackwardTest, SomeTensorsOfAReturnedListAreUsed) {
   const auto gradients = CompareModes({t}, [&](Runner& run) {
     const List parts = ListAt(run.All("aten::split.Tensor", ListOf(t, 2)), 0);
     EXPECT_EQ(Size(parts), 5u);
-    return Sum(run("aten::chain_matmul", std::vector<Tensor>{TensorAt(parts, 0), TensorAt(parts, 2), TensorAt(parts, 4)}));
+    return Sum(
+        run("aten::chain_matmul", std::vector<Tensor>{TensorAt(parts, 0), TensorAt(parts, 2), TensorAt(parts, 4)}));
   });
   // Parts 1 and 3 took no part.
   for (size_t row : {2, 3, 6, 7}) {
@@ -118,17 +119,17 @@ TEST_P(BackwardTest, AnUnusedOutputGivesItsParameterNoGradient) {
   RegisterHandlers(group.server(1));
   const Tensor w0 = WithGrad(Random({2}, 1)), w1 = WithGrad(Random({2}, 2));
   const Context context = NewContext(group[0]);
-  const List results = CallWorker(group[0], "worker1", "operator",
-                                  ListOf("aten::unbind.int", ListOf(Op("aten::stack", std::vector<Tensor>{w0, w1}), 0)),
-                                  In(context));
+  const List results =
+      CallWorker(group[0], "worker1", "operator",
+                 ListOf("aten::unbind.int", ListOf(Op("aten::stack", std::vector<Tensor>{w0, w1}), 0)), In(context));
   const List rows = ListAt(results, 0);
   // Each row goes back on its own, so that nothing over there ties them together but the stack.
   Backward(context, {Sum(TensorAt(rows, 0))});
   EXPECT_EQ(ReadFloats(Gradient(context, w0)), std::vector<float>({1, 1}));
 
   const Context other = NewContext(group[0]);
-  const List both = CallWorker(group[0], "worker1", "operator", ListOf("aten::broadcast_tensors", ListOf(std::vector<Tensor>{w0, w1})),
-                               In(other));
+  const List both = CallWorker(group[0], "worker1", "operator",
+                               ListOf("aten::broadcast_tensors", ListOf(std::vector<Tensor>{w0, w1})), In(other));
   Backward(other, {Sum(TensorAt(ListAt(both, 0), 1))});
   EXPECT_FALSE(HasGradient(other, w0));
   EXPECT_EQ(ReadFloats(Gradient(other, w1)), std::vector<float>({1, 1}));
@@ -205,8 +206,8 @@ TEST_P(BackwardTest, PassesOverCallsOfTwoHopsAddUp) {
   const Context context = NewContext(group[0]);
   // worker0 to worker1 to worker2 and back to worker0.
   for (int pass = 0; pass < 2; ++pass) {
-    const Tensor sum = TensorAt(
-        CallWorker(group[0], "worker1", "nested", ListOf(a, b, ListOf("worker2", "worker0")), In(context)), 0);
+    const Tensor sum =
+        TensorAt(CallWorker(group[0], "worker1", "nested", ListOf(a, b, ListOf("worker2", "worker0")), In(context)), 0);
     EXPECT_EQ(ReadFloats(sum), std::vector<float>({7, 10}));
     const Tensor loss = Sum(Mul(sum, sum));
     Backward(context, {loss}, BackwardOptions().Retain());

@@ -1,5 +1,5 @@
-// What a caller can get wrong about handles, values, workers, handlers, operators and contexts: each has an error of its
-// own that names the thing concerned, and leaves nothing behind.
+// What a caller can get wrong about handles, values, workers, handlers, operators and contexts: each has an error of
+// its own that names the thing concerned, and leaves nothing behind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -131,9 +131,8 @@ TEST_P(BadInputTest, AContextOrAParentOfAnotherWorkerIsRefused) {
   HandleQueue(group[1], "wait", queue, 0);
   const Future call = StartCall(group[0], "worker1", "wait", NewList());
   const Entry entry = Next(queue);
-  const Error parent = ErrorOf([&] {
-    CallWorker(group[0], "worker1", "x", NewList(), CallOptions().Parent(entry.request));
-  });
+  const Error parent =
+      ErrorOf([&] { CallWorker(group[0], "worker1", "x", NewList(), CallOptions().Parent(entry.request)); });
   EXPECT_EQ(parent.code, GF_INVALID_ARGUMENT);
   EXPECT_THAT(parent.message, HasSubstr("parent"));
   Reply(entry.request, NewList());
@@ -201,7 +200,8 @@ TEST_P(BadInputTest, UnknownWorkersHandlersAndOperatorsAreNamed) {
 
   const Error unlisted = ErrorOf([&] { CallWorker(group[0], "worker1", "aten::save", ListOf("/tmp/x")); });
   EXPECT_EQ(unlisted.code, GF_PERMISSION_DENIED);
-  EXPECT_THAT(unlisted.message, AllOf(HasSubstr("aten::save"), HasSubstr("worker1"), HasSubstr("security.operators_extra")));
+  EXPECT_THAT(unlisted.message,
+              AllOf(HasSubstr("aten::save"), HasSubstr("worker1"), HasSubstr("security.operators_extra")));
 
   const Tensor a = Random({2}, 1);
   const Error overload = ErrorOf([&] { CallWorker(group[0], "worker1", "aten::add.Nothing", ListOf(a, a)); });

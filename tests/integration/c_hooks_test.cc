@@ -1,12 +1,12 @@
-// Hooks that a program registers through the C ABI: order, number and effect are those of local autograd, which runs the
-// same graph beside it with hooks of libtorch's.
+// Hooks that a program registers through the C ABI: order, number and effect are those of local autograd, which runs
+// the same graph beside it with hooks of libtorch's.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/api/include/torch/version.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
-#include <torch/csrc/api/include/torch/version.h>
 
 #include <atomic>
 #include <cstring>
@@ -110,8 +110,8 @@ void NodeHooks(const at::Tensor& tensor, HookLog& log, const std::string& name) 
   tensor.grad_fn()->add_post_hook(std::make_unique<LoggingPostHook>(log, name + ".post"));
 }
 
-// Leaf, a tensor in between, one that came back from a worker (or would have): each with several hooks, registered in an
-// order that mixes ours and libtorch's.
+// Leaf, a tensor in between, one that came back from a worker (or would have): each with several hooks, registered in
+// an order that mixes ours and libtorch's.
 TEST_P(CHooksTest, RunAsOftenAndInTheOrderOfLocalAutograd) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3})), b = WithGrad(Floats({2}, {5, 7}));
@@ -132,7 +132,8 @@ TEST_P(CHooksTest, RunAsOftenAndInTheOrderOfLocalAutograd) {
   Hook(product, log, "product3");
   Backward(context, {Sum(Mul(sum, sum))});
 
-  const at::Tensor la = at::tensor({2.f, 3.f}).set_requires_grad(true), lb = at::tensor({5.f, 7.f}).set_requires_grad(true);
+  const at::Tensor la = at::tensor({2.f, 3.f}).set_requires_grad(true),
+                   lb = at::tensor({5.f, 7.f}).set_requires_grad(true);
   HookLog local;
   Hook(la, local, "a1", 2);
   Hook(la, local, "a2");
@@ -277,7 +278,8 @@ TEST_P(CHooksTest, RemovedOnesDoNotRunAndAreDroppedOnce) {
         return Tensor();
       },
       [&] { ++dropped; });
-  const uint64_t other = RegisterHook(a, [&](const Tensor&) { return ++calls, Tensor(); }, [&] { ++dropped; });
+  const uint64_t other = RegisterHook(
+      a, [&](const Tensor&) { return ++calls, Tensor(); }, [&] { ++dropped; });
   const Context context = NewContext(group[0]);
   Backward(context, {Sum(a)});
   EXPECT_EQ(calls, 2);
@@ -302,9 +304,11 @@ TEST_P(CHooksTest, AreDroppedWithTheirTensor) {
     const Context context = NewContext(group[0]);
     {
       const Tensor square = Mul(a, a);
-      RegisterHook(square, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
+      RegisterHook(
+          square, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
       const Tensor sum = RemoteOp(group[0], "worker1", In(context), "aten::add.Tensor", square, a);
-      RegisterHook(sum, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
+      RegisterHook(
+          sum, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
       Backward(context, {sum}, BackwardOptions().Retain());
     }
     EXPECT_EQ(dropped, 0);
@@ -353,13 +357,15 @@ TEST_P(CHooksTest, ComeAndGoWhilePassesRun) {
   Group group(transport(), {"worker0"});
   const Tensor a = WithGrad(Floats({1}, {3}));
   std::atomic<int> dropped{0};
-  RegisterHook(a, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
+  RegisterHook(
+      a, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
   constexpr int kTurns = 50;
   Threads threads;
   for (int i = 0; i < 2; ++i) {
     threads.Start([&] {
       for (int turn = 0; turn < kTurns; ++turn) {
-        const uint64_t id = RegisterHook(a, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
+        const uint64_t id = RegisterHook(
+            a, [](const Tensor&) { return Tensor(); }, [&] { ++dropped; });
         RemoveHook(a, id);
       }
     });
@@ -380,8 +386,8 @@ bool HasGradField(const Tensor& tensor) {
 
 void Retain(const Tensor& tensor) { Call(gf_tensor_retain_grad, tensor); }
 
-// What local autograd puts into `.grad` the context has: in a chain over two workers, after two passes, with hooks before
-// and after.
+// What local autograd puts into `.grad` the context has: in a chain over two workers, after two passes, with hooks
+// before and after.
 TEST_P(CHooksTest, RetainedGradientsAreThoseOfLocalAutograd) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3}));
@@ -454,8 +460,8 @@ TEST_P(CHooksTest, RetainingHoldsNobody) {
   EXPECT_EQ(ErrorOf([&] { Retain(Tensor()); }).code, GF_INVALID_ARGUMENT);
 }
 
-// A random graph, once over three workers with our hooks and once here with libtorch's. All values are small integers, so
-// that sums are exact in any order.
+// A random graph, once over three workers with our hooks and once here with libtorch's. All values are small integers,
+// so that sums are exact in any order.
 class RandomGraph {
  public:
   RandomGraph(Group& group, uint32_t seed) : group_(group), random_(seed), context_(NewContext(group[0])) {}

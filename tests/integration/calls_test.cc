@@ -98,9 +98,8 @@ TEST_P(CallsTest, AHandlerThatNeverAnswersMeetsTheDeadline) {
   Group group(transport(), {"caller", "callee"});
   const Queue queue = NewQueue();
   HandleQueue(group[1], "never", queue, 0);
-  const Error error = ErrorOf([&] {
-    CallWorker(group[0], "callee", "never", NewList(), CallOptions().Deadline(50 * kMillisecond));
-  });
+  const Error error =
+      ErrorOf([&] { CallWorker(group[0], "callee", "never", NewList(), CallOptions().Deadline(50 * kMillisecond)); });
   EXPECT_EQ(error.code, GF_DEADLINE_EXCEEDED);
   EXPECT_THAT(error.message, AllOf(HasSubstr("never"), HasSubstr("callee")));
   EXPECT_EQ(error.operation, "never");
@@ -177,9 +176,8 @@ TEST_P(CallsTest, ACallOfARequestWhoseTimeIsUpIsRefused) {
   const Future call = StartCall(group[0], "callee", "slow", NewList(), CallOptions().Deadline(20 * kMillisecond));
   const Entry entry = Next(queue);
   EXPECT_TRUE(Eventually([&] { return gf_request_time_left(entry.request) <= 0; }));
-  const Error error = ErrorOf([&] {
-    CallWorker(group[1], "caller", "anything", NewList(), CallOptions().Parent(entry.request));
-  });
+  const Error error =
+      ErrorOf([&] { CallWorker(group[1], "caller", "anything", NewList(), CallOptions().Parent(entry.request)); });
   EXPECT_EQ(error.code, GF_DEADLINE_EXCEEDED);
   EXPECT_THAT(error.message, HasSubstr("caller"));
   EXPECT_EQ(ErrorOf([&] { Await(call); }).code, GF_DEADLINE_EXCEEDED);

@@ -50,10 +50,10 @@ TEST_P(ConcurrencyTest, OneThreadOfEachWorkerIsEnough) {
         Train(group[worker], group.name((worker + 1) % 3), static_cast<uint32_t>(100 * worker + i));
         const Tensor a = WithGrad(Random({3}, i));
         const Context context = NewContext(group[worker]);
-        const Tensor sum = TensorAt(CallWorker(group[worker], group.name((worker + 1) % 3), "nested",
-                                               ListOf(a, a, ListOf(group.name((worker + 2) % 3), group.name(worker))),
-                                               In(context)),
-                                    0);
+        const Tensor sum =
+            TensorAt(CallWorker(group[worker], group.name((worker + 1) % 3), "nested",
+                                ListOf(a, a, ListOf(group.name((worker + 2) % 3), group.name(worker))), In(context)),
+                     0);
         Backward(context, {Sum(sum)});
         EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>(3, 2.f));
       });

@@ -1,6 +1,6 @@
 // Contexts: their ids, what they record, and that their release reaches every worker that took part.
-#include <gtest/gtest.h>
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <set>
 
@@ -159,8 +159,8 @@ TEST_P(ContextTest, NothingIsRecordedForTensorsThatRequireNoGrad) {
   const Tensor a = Random({3, 3}, 1);
   const Context context = NewContext(group[0]);
   for (const char* how : {"operator", "nested"}) {
-    const List arguments = how == std::string("nested") ? ListOf(a, a, NewList())
-                                                        : ListOf("aten::add.Tensor", ListOf(a, a));
+    const List arguments =
+        how == std::string("nested") ? ListOf(a, a, NewList()) : ListOf("aten::add.Tensor", ListOf(a, a));
     const Tensor sum = TensorAt(CallWorker(group[0], "worker1", how, arguments, In(context)), 0);
     EXPECT_FALSE(RequiresGrad(sum));
     for (size_t worker : {0, 1}) {
@@ -203,7 +203,8 @@ TEST_P(ContextTest, OnlyTheReturnedTensorRequiresGrad) {
   RegisterHandlers(group.server(1));
   CallWorker(group[0], "worker1", "hold", ListOf(0, Floats({2}, {2, 3})));
   const Context context = NewContext(group[0]);
-  const Tensor product = TensorAt(CallWorker(group[0], "worker1", "use", ListOf(0, Floats({2}, {5, 7})), In(context)), 0);
+  const Tensor product =
+      TensorAt(CallWorker(group[0], "worker1", "use", ListOf(0, Floats({2}, {5, 7})), In(context)), 0);
   EXPECT_TRUE(RequiresGrad(product));
   const auto here = Describe(context);
   EXPECT_EQ(here["send_functions"].size(), 0u);

@@ -6,10 +6,9 @@
 #include <signal.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
@@ -22,8 +21,8 @@ class Fleet {
   // Workers worker0 (here), worker1, ... (there), all with these settings.
   explicit Fleet(int size, const std::string& transport = "tensorpipe", const Settings& more = {}) {
     Settings common = {{"group.rendezvous", "file://" + folder_.File("rendezvous")},
-                             {"group.world_size", std::to_string(size)},
-                             {"group.join_timeout", "60s"}};
+                       {"group.world_size", std::to_string(size)},
+                       {"group.join_timeout", "60s"}};
     common.insert(more.begin(), more.end());
     for (int rank = 1; rank < size; ++rank) {
       std::vector<std::string> arguments = {transport, "worker" + std::to_string(rank),

@@ -18,10 +18,10 @@ TEST_P(GraphTest, ACallLeavesASendFunctionHereAndARecvFunctionThere) {
   for (bool by_handler : {false, true}) {
     SCOPED_TRACE(by_handler ? "handler" : "operator");
     const Context context = NewContext(group[0]);
-    const Tensor sum = TensorAt(
-        by_handler ? CallByHandler(group[0], "worker1", "aten::add.Tensor", ListOf(a, b), In(context))
-                   : CallWorker(group[0], "worker1", "aten::add.Tensor", ListOf(a, b), In(context)),
-        0);
+    const Tensor sum =
+        TensorAt(by_handler ? CallByHandler(group[0], "worker1", "aten::add.Tensor", ListOf(a, b), In(context))
+                            : CallWorker(group[0], "worker1", "aten::add.Tensor", ListOf(a, b), In(context)),
+                 0);
     ExpectCallerGraph(Describe(context), /*callee=*/1);
     ExpectCalleeGraph(Describe(FindContext(group[1], gf_context_id(context))), /*caller=*/0);
   }

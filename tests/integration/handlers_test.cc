@@ -1,4 +1,6 @@
 // Handlers and requests: by queue and by direct callback, answered at once, later, from other threads, badly or never.
+#include "tests/support/c_abi/handlers.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -9,7 +11,6 @@
 #include <thread>
 
 #include "tests/support/c_abi/group.h"
-#include "tests/support/c_abi/handlers.h"
 
 namespace gf {
 namespace {
@@ -207,9 +208,8 @@ TEST_P(HandlersTest, ARequestThatNobodyTakesIsAnsweredWhenItsQueueGoes) {
 TEST_P(HandlersTest, AResultThatCannotBeSentIsAnErrorOnBothSides) {
   Group group(transport(), {"caller", "callee"});
   Slot<Error> seen;
-  HandleDirect(group[1], "meta", [&](Request request) {
-    seen.Put(ErrorOf([&] { Reply(request, ListOf(MetaTensor({2}))); }));
-  });
+  HandleDirect(group[1], "meta",
+               [&](Request request) { seen.Put(ErrorOf([&] { Reply(request, ListOf(MetaTensor({2}))); })); });
   const Error caller = ErrorOf([&] { CallWorker(group[0], "callee", "meta", NewList()); });
   const Error callee = seen.Take();
   EXPECT_EQ(callee.code, GF_UNSUPPORTED);
@@ -222,7 +222,8 @@ TEST_P(HandlersTest, AResultThatCannotBeSentIsAnErrorOnBothSides) {
 TEST_P(HandlersTest, NamesAreTakenOnceAndFreedAgain) {
   Group group(transport(), {"caller", "callee"});
   std::atomic<int> dropped{0};
-  HandleDirect(group[1], "name", [](Request request) { Reply(request, ListOf(1)); }, [&] { ++dropped; });
+  HandleDirect(
+      group[1], "name", [](Request request) { Reply(request, ListOf(1)); }, [&] { ++dropped; });
   const Error taken = ErrorOf([&] { HandleDirect(group[1], "name", [](Request) {}); });
   EXPECT_EQ(taken.code, GF_ALREADY_EXISTS);
   EXPECT_THAT(taken.message, AllOf(HasSubstr("name"), HasSubstr("callee")));
@@ -246,7 +247,8 @@ TEST_P(HandlersTest, AHandlerIsDroppedOnceWhenItsWorkerCloses) {
   std::atomic<int> dropped{0};
   {
     Group group(transport(), {"caller", "callee"});
-    HandleDirect(group[1], "name", [](Request request) { Reply(request, NewList()); }, [&] { ++dropped; });
+    HandleDirect(
+        group[1], "name", [](Request request) { Reply(request, NewList()); }, [&] { ++dropped; });
     CallWorker(group[0], "callee", "name", NewList());
     EXPECT_EQ(dropped, 0);
   }

@@ -43,13 +43,11 @@ TEST_P(InvalidBackwardTest, RootsThatCannotBe) {
   EXPECT_EQ(not_scalar.code, GF_INVALID_ARGUMENT);
   EXPECT_THAT(not_scalar.message, AllOf(HasSubstr("root 0"), HasSubstr("9 elements"), HasSubstr("seed")));
 
-  const Error wrong_shape =
-      ErrorOfRoots(context, {product}, BackwardOptions().Seeds({Random({3}, 3)}));
+  const Error wrong_shape = ErrorOfRoots(context, {product}, BackwardOptions().Seeds({Random({3}, 3)}));
   EXPECT_EQ(wrong_shape.code, GF_INVALID_ARGUMENT);
   EXPECT_THAT(wrong_shape.message, AllOf(HasSubstr("root 0"), HasSubstr("seed gradient")));
 
-  const Error wrong_dtype =
-      ErrorOfRoots(context, {product}, BackwardOptions().Seeds({RandomDoubles({3, 3}, 3)}));
+  const Error wrong_dtype = ErrorOfRoots(context, {product}, BackwardOptions().Seeds({RandomDoubles({3, 3}, 3)}));
   EXPECT_EQ(wrong_dtype.code, GF_INVALID_ARGUMENT);
   EXPECT_THAT(wrong_dtype.message, AllOf(HasSubstr("root 0"), HasSubstr("seed gradient")));
 

@@ -148,10 +148,10 @@ TEST_P(JoinTest, TorchrunsVariablesThatAreMissingAreNamed) {
 TEST_P(JoinTest, AListOfPeersGivesNamesIdsAndAddresses) {
   const std::string network = UniqueName();
   const Worker first = OpenWorker(WorkerConfig(transport(), network, "first", 4));
-  const Worker second = OpenWorker(WorkerConfig(
-      transport(), network, "second", -1,
-      {{"group.peers", "[{ id = 4, name = \"first\", address = \"" + Address(first) +
-                           "\" }, { id = 2, name = \"second\" }]"}}));
+  const Worker second =
+      OpenWorker(WorkerConfig(transport(), network, "second", -1,
+                              {{"group.peers", "[{ id = 4, name = \"first\", address = \"" + Address(first) +
+                                                   "\" }, { id = 2, name = \"second\" }]"}}));
   EXPECT_EQ(Info(second)["id"], 2);
   const Tensor a = WithGrad(Floats({}, {3}));
   const Context context = NewContext(second);

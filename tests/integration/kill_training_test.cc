@@ -134,8 +134,7 @@ void RunMany(int signal, const Settings& settings, int64_t limit) {
 TEST(KillTrainingTest, SurvivorsOfAKilledWorkerTrainOnExactly) { RunMany(SIGKILL, {}, kSecond); }
 
 TEST(KillTrainingTest, SurvivorsOfAWorkerThatStandsStillTrainOnExactly) {
-  RunMany(SIGSTOP,
-          {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}},
+  RunMany(SIGSTOP, {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}},
           800 * kMillisecond + kSecond);
 }
 

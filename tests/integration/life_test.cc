@@ -99,9 +99,8 @@ TEST_P(LifeTest, ACloseInAHurryCutsShortWhatStillRuns) {
   const Error others = ErrorOf([&] { Await(in); });
   EXPECT_EQ(others.code, GF_PEER_LOST) << others.description;
   EXPECT_THAT(others.message, HasSubstr("worker0"));
-  EXPECT_TRUE(Eventually([&] {
-    return gf_request_is_cancelled(one.request) == 1 && gf_request_is_cancelled(two.request) == 1;
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] { return gf_request_is_cancelled(one.request) == 1 && gf_request_is_cancelled(two.request) == 1; }));
   // Answers that come now go nowhere.
   gf_request_reply(one.request, nullptr, nullptr);
   gf_request_reply(two.request, nullptr, nullptr);
@@ -205,9 +204,8 @@ TEST_P(LifeTest, AWorkerThatComesBackIsCalledAgain) {
     AddPeer(other, 0, "worker0", Address(group[0]));
     HandleDirect(other, "round", [round](Request request) { Reply(request, ListOf(round)); });
     // The old connection may still be on its way down.
-    EXPECT_TRUE(Eventually([&] {
-      return ErrorOf([&] { CallWorker(group[0], "phoenix", "round", NewList()); }).code == GF_OK;
-    }));
+    EXPECT_TRUE(Eventually(
+        [&] { return ErrorOf([&] { CallWorker(group[0], "phoenix", "round", NewList()); }).code == GF_OK; }));
     EXPECT_EQ(IntAt(CallWorker(group[0], "phoenix", "round", NewList()), 0), round);
     const Tensor a = WithGrad(Floats({}, {3}));
     const Context context = NewContext(group[0]);

@@ -13,7 +13,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 // Shorter than the defaults, so that a test does not take them; long enough for a loaded machine.
-const Settings kShortLimits = {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}};
+const Settings kShortLimits = {
+    {"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}};
 
 class SilentPeerTest : public LiveTest {};
 

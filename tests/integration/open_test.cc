@@ -95,8 +95,8 @@ TEST_F(ConfigurationTest, WhatAWorkerNeedsIsAskedFor) {
 TEST_F(ConfigurationTest, AnOptionThatATransportDoesNotKnowIsNamed) {
   for (const char* transport : {"sim", "tensorpipe"}) {
     const Error error = ErrorOf([&] {
-      OpenWorker(WorkerConfig(transport, UniqueName(), "a", 0,
-                              {{std::string("transport.") + transport + ".colour", "red"}}));
+      OpenWorker(
+          WorkerConfig(transport, UniqueName(), "a", 0, {{std::string("transport.") + transport + ".colour", "red"}}));
     });
     EXPECT_EQ(error.code, GF_INVALID_ARGUMENT) << transport;
     EXPECT_THAT(error.message, HasSubstr("colour"));
@@ -145,8 +145,12 @@ TEST_F(PluginTest, AFileThatIsNoneIsRefused) {
 TEST_F(PluginTest, OneOfAnotherEpochIsRefused) {
   std::ifstream in(SimPlugin(), std::ios::binary);
   std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  gf_transport_note note = {10, 8, GF_TRANSPORT_NOTE_TYPE, {'G', 'r', 'a', 'd', 'f', 'e', 'r', 'r', 'y', 0, 0, 0},
-                            GF_TRANSPORT_EPOCH, GF_TRANSPORT_MINOR};
+  gf_transport_note note = {10,
+                            8,
+                            GF_TRANSPORT_NOTE_TYPE,
+                            {'G', 'r', 'a', 'd', 'f', 'e', 'r', 'r', 'y', 0, 0, 0},
+                            GF_TRANSPORT_EPOCH,
+                            GF_TRANSPORT_MINOR};
   const std::string ours(reinterpret_cast<const char*>(&note), sizeof(note));
   note.epoch = GF_TRANSPORT_EPOCH + 7;
   const std::string other(reinterpret_cast<const char*>(&note), sizeof(note));

@@ -41,9 +41,9 @@ TEST_P(OptimizerTest, AStepFollowsTheGradientsOfTheContext) {
 // B11, test_dist_optim_none_grads. PyTorch: a parameter without a gradient is stepped again with its last one.
 TEST_P(OptimizerTest, AParameterWithoutAGradientInTheContextIsLeftAlone) {
   Group group(transport(), {"worker0", "worker1"});
-  for (const char* spec : {"sgd = { lr = 0.1, momentum = 0.9, weight_decay = 0.1 }", "adam = { lr = 0.1 }",
-                           "adamw = { lr = 0.1, weight_decay = 0.1 }", "rmsprop = { lr = 0.1 }",
-                           "adagrad = { lr = 0.1 }"}) {
+  for (const char* spec :
+       {"sgd = { lr = 0.1, momentum = 0.9, weight_decay = 0.1 }", "adam = { lr = 0.1 }",
+        "adamw = { lr = 0.1, weight_decay = 0.1 }", "rmsprop = { lr = 0.1 }", "adagrad = { lr = 0.1 }"}) {
     SCOPED_TRACE(spec);
     const Tensor used = WithGrad(Floats({2}, {1, 2})), idle = WithGrad(Floats({2}, {7, 11}));
     const Optimizer optimizer = NewOptimizer(spec, {used, idle});

@@ -76,8 +76,8 @@ TEST_F(ProcessesTest, GraphsSpanProcessesAndAreCleanedUp) {
   Fleet fleet(3);
   const Tensor a = WithGrad(Random({3, 3}, 1)), b = WithGrad(Random({3, 3}, 2));
   const Context chain = NewContext(fleet.worker());
-  const Tensor sum = TensorAt(
-      CallWorker(fleet.worker(), "worker1", "nested", ListOf(a, b, ListOf("worker2")), In(chain)), 0);
+  const Tensor sum =
+      TensorAt(CallWorker(fleet.worker(), "worker1", "nested", ListOf(a, b, ListOf("worker2")), In(chain)), 0);
   ExpectCallerGraph(Describe(chain), 1);
   ExpectMiddleGraph(fleet.DescribeAt(1, chain), 0, 2);
   ExpectCalleeGraph(fleet.DescribeAt(2, chain), 1);
@@ -195,8 +195,8 @@ TEST_F(KilledPeerTest, ThePassFailsWhenTheLastHopOfAChainIsKilled) {
   Fleet fleet(3);
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
-  const Tensor sum = TensorAt(
-      CallWorker(fleet.worker(), "worker2", "nested", ListOf(a, a, ListOf("worker1")), In(context)), 0);
+  const Tensor sum =
+      TensorAt(CallWorker(fleet.worker(), "worker2", "nested", ListOf(a, a, ListOf("worker1")), In(context)), 0);
   fleet.Stop(1);
   const Future pass = StartBackward(context, {Sum(sum)});
   EXPECT_TRUE(Eventually([&] {
@@ -275,12 +275,11 @@ TEST_F(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
   Fleet fleet(3);
   const Tensor a = WithGrad(Floats({2}, {2, 3}));
   const Context context = NewContext(fleet.worker());
-  const Tensor sum = TensorAt(
-      CallWorker(fleet.worker(), "worker2", "nested", ListOf(a, a, ListOf("worker1")), In(context)), 0);
+  const Tensor sum =
+      TensorAt(CallWorker(fleet.worker(), "worker2", "nested", ListOf(a, a, ListOf("worker1")), In(context)), 0);
   fleet.Stop(1);
   const Future pass = StartBackward(context, {Sum(sum)});
-  const Future second =
-      StartCall(fleet.worker(), "worker2", "backward_of_a_leaf", ListOf(gf_context_id(context)));
+  const Future second = StartCall(fleet.worker(), "worker2", "backward_of_a_leaf", ListOf(gf_context_id(context)));
   EXPECT_TRUE(Eventually([&] { return Explain(context)["waiting_turns"] == 1; })) << Explain(context);
   EXPECT_FALSE(IsDone(pass));
   EXPECT_FALSE(IsDone(second));

@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "tests/integration/fleet.h"
 #include "tests/support/c_abi/group.h"
@@ -113,8 +112,7 @@ TEST_P(ProfileTest, ShowsNestedCallsWithinTheirParents) {
     SCOPED_TRACE(name);
     const json profile = Profiled(group[0], "worker1", name, ListOf(a));
     const auto paths = Paths(profile);
-    const std::string handler =
-        "worker0:call:" + name + " > worker1:request:" + name + " > worker1:handler:" + name;
+    const std::string handler = "worker0:call:" + name + " > worker1:request:" + name + " > worker1:handler:" + name;
     const std::string call = handler + " > worker1:call:aten::mul.Tensor";
     EXPECT_TRUE(Has(paths, handler + " > worker1:operator:aten::neg")) << profile;
     EXPECT_TRUE(Has(paths, call + " > worker2:request:aten::mul.Tensor > worker2:operator:aten::mul")) << profile;
@@ -165,8 +163,8 @@ TEST_P(ProfileTest, IsThereOnlyWhenItWasAskedForAndTheCallHasEnded) {
   EXPECT_EQ(ErrorOf([&] { ProfileOf(running); }).code, GF_NOT_FOUND);
   const Future asked = StartCall(group[0], "worker1", "aten::neg", ListOf(a), CallOptions().Profiled());
   Await(asked);
-  EXPECT_TRUE(Has(Paths(ProfileOf(asked)),
-                  "worker0:call:aten::neg > worker1:request:aten::neg > worker1:operator:aten::neg"));
+  EXPECT_TRUE(
+      Has(Paths(ProfileOf(asked)), "worker0:call:aten::neg > worker1:request:aten::neg > worker1:operator:aten::neg"));
 }
 
 // A call that is not profiled is the plain message. (Of several calls, since other frames may be sent meanwhile.)
@@ -332,9 +330,10 @@ TEST_P(ProfileTest, ManyCallsAtOnce) {
     threads.Start([&] {
       for (int turn = 0; turn < 20; ++turn) {
         const auto paths = Paths(Profiled(group[0], "worker1", "twice", ListOf(a)));
-        EXPECT_TRUE(Has(paths,
-                        "worker0:call:twice > worker1:request:twice > worker1:handler:twice > "
-                        "worker1:call:aten::add.Tensor > worker0:request:aten::add.Tensor > worker0:operator:aten::add"));
+        EXPECT_TRUE(
+            Has(paths,
+                "worker0:call:twice > worker1:request:twice > worker1:handler:twice > "
+                "worker1:call:aten::add.Tensor > worker0:request:aten::add.Tensor > worker0:operator:aten::add"));
         (void)TraceOf(group[0]);
       }
     });
@@ -349,13 +348,13 @@ TEST(ProfileProcessesTest, AChainOfProcessesIsOneTree) {
   const Tensor a = WithGrad(Random({2}, 1));
   const Context context = NewContext(fleet.worker());
   Call(gf_worker_trace_start, fleet.worker(), uint64_t{0});
-  const json profile = Profiled(fleet.worker(), "worker1", "nested",
-                                ListOf(a, a, ListOf("worker2", "worker0", "worker1")), In(context));
+  const json profile =
+      Profiled(fleet.worker(), "worker1", "nested", ListOf(a, a, ListOf("worker2", "worker0", "worker1")), In(context));
   const auto paths = Paths(profile);
   std::string path = "worker0:call:nested > worker1:request:nested";
-  for (const std::string hop : {"worker1:call:nested > worker2:request:nested",
-                                "worker2:call:nested > worker0:request:nested",
-                                "worker0:call:nested > worker1:request:nested"}) {
+  for (const std::string hop :
+       {"worker1:call:nested > worker2:request:nested", "worker2:call:nested > worker0:request:nested",
+        "worker0:call:nested > worker1:request:nested"}) {
     path += " > " + hop;
     EXPECT_TRUE(Has(paths, path)) << profile;
   }

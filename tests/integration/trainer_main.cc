@@ -1,6 +1,6 @@
 // One of the workers of kill_training_test: trains a small model whose layers lie on all other workers, while those
-// train theirs over it, until something fails; then says how it failed, when no call, no pass and no context is left here, and,
-// told who is dead, whether the next step over the survivors has the gradients of one process.
+// train theirs over it, until something fails; then says how it failed, when no call, no pass and no context is left
+// here, and, told who is dead, whether the next step over the survivors has the gradients of one process.
 //
 //   trainer_main <rank> <world size> <file for reports> [key=value]...
 //
@@ -58,8 +58,8 @@ class Trainer {
     Report({{"event", "failed"}, {"error", TrainUntilItFails()}});
     // Of its own steps and of those of all others, the dead one's included.
     const bool clean = Eventually([] {
-      for (const uint32_t kind : {GF_LIVE_CALLS, GF_LIVE_PASSES, GF_LIVE_AUTOGRAD_CONTEXTS, GF_LIVE_SEND_FUNCTIONS,
-                                  GF_LIVE_RECV_FUNCTIONS}) {
+      for (const uint32_t kind :
+           {GF_LIVE_CALLS, GF_LIVE_PASSES, GF_LIVE_AUTOGRAD_CONTEXTS, GF_LIVE_SEND_FUNCTIONS, GF_LIVE_RECV_FUNCTIONS}) {
         if (gf_live_objects(kind) != 0) return false;
       }
       return true;

@@ -61,8 +61,7 @@ TEST_P(TurnsTest, PassesOfAllWorkersInOneContextAreExact) {
 TEST_P(TurnsTest, AFailedPassTakesItsGradientsBackOnAllWorkers) {
   Group group(transport(), {"worker0", "worker1"});
   const Tensor a = WithGrad(Floats({2}, {2, 3})), p = WithGrad(Floats({2}, {5, 7}));
-  group.server(1).On("scale",
-                     [p](const Request& request) { return ListOf(Mul(TensorAt(Arguments(request), 0), p)); });
+  group.server(1).On("scale", [p](const Request& request) { return ListOf(Mul(TensorAt(Arguments(request), 0), p)); });
   const Context context = NewContext(group[0]);
   const Tensor twice = Add(a, a);
   const Tensor loss = Sum(TensorAt(CallWorker(group[0], "worker1", "scale", ListOf(twice), In(context)), 0));
@@ -73,7 +72,8 @@ TEST_P(TurnsTest, AFailedPassTakesItsGradientsBackOnAllWorkers) {
       p_had_one = true;
       return Tensor();
     });
-    const uint64_t failing = RegisterHook(twice, [](const Tensor&) -> Tensor { ThrowError(GF_OUT_OF_RANGE, "too large"); });
+    const uint64_t failing =
+        RegisterHook(twice, [](const Tensor&) -> Tensor { ThrowError(GF_OUT_OF_RANGE, "too large"); });
     const Error error = ErrorOf([&] { Backward(context, {loss}, BackwardOptions().Retain()); });
     EXPECT_EQ(error.code, GF_PASS_ABORTED);
     EXPECT_THAT(error.root().message, HasSubstr("too large"));
@@ -148,8 +148,7 @@ TEST_P(TurnsTest, APassDoesNotEndBeforeThoseThatBeganWithinIt) {
 TEST_P(TurnsTest, AnInnerPassThatFailsFailsTheOuterOne) {
   Group group(transport(), {"worker0", "worker1", "worker2"});
   const Tensor a = WithGrad(Floats({2}, {2, 3})), p = WithGrad(Floats({2}, {5, 7})), x = WithGrad(Floats({2}, {1, 1}));
-  group.server(2).On("scale",
-                     [p](const Request& request) { return ListOf(Mul(TensorAt(Arguments(request), 0), p)); });
+  group.server(2).On("scale", [p](const Request& request) { return ListOf(Mul(TensorAt(Arguments(request), 0), p)); });
   RegisterHook(x, [](const Tensor&) -> Tensor { ThrowError(GF_OUT_OF_RANGE, "too large"); });
   const Context context = NewContext(group[0]);
   const Tensor product = RemoteOp(group[0], "worker1", In(context), "aten::mul.Tensor", a, a);

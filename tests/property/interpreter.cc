@@ -127,7 +127,8 @@ class Runner {
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i].defined() && outputs[i].requires_grad() && step.op != Op::kLeaf) {
-        if (step.hook != 0) observations_.AddHook(outputs[i], step.number, static_cast<int>(i), step.hook, step.reenters);
+        if (step.hook != 0)
+          observations_.AddHook(outputs[i], step.number, static_cast<int>(i), step.hook, step.reenters);
         if (step.retain_grad) observations_.AddRetained(outputs[i], step.number, static_cast<int>(i));
       }
       frame_.values[step.outputs[i]] = std::move(outputs[i]);

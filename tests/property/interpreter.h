@@ -40,8 +40,8 @@ struct HookCount {
 
 class Observations {
  public:
-  // A hook that counts itself and multiplies. `output`: of the step. With `reenters`, a leaf, it calls Reenter's function
-  // for it as well, when it gets a gradient.
+  // A hook that counts itself and multiplies. `output`: of the step. With `reenters`, a leaf, it calls Reenter's
+  // function for it as well, when it gets a gradient.
   void AddHook(const at::Tensor& tensor, int step, int output, double factor, int reenters = -1);
   // Runs a pass over the sum of the squares of a leaf. Before the first hook.
   void OnReenter(std::function<void(int leaf)> reenter) { reenter_ = std::move(reenter); }

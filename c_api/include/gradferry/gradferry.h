@@ -99,9 +99,9 @@ GF_API int32_t gf_build_info(char* buffer, size_t capacity, size_t* length, gf_e
 #define GF_RETRY_OTHER_PEER 2u
 
 /* Texts of an error (gf_error_text). */
-#define GF_ERROR_MESSAGE 0u   /* one sentence: what, where, what was wanted, what was got */
-#define GF_ERROR_DOMAIN 1u    /* "core", "autograd" or "transport.<name>" */
-#define GF_ERROR_WORKER 2u    /* the worker where it happened; empty when it is this process and no worker is involved */
+#define GF_ERROR_MESSAGE 0u /* one sentence: what, where, what was wanted, what was got */
+#define GF_ERROR_DOMAIN 1u  /* "core", "autograd" or "transport.<name>" */
+#define GF_ERROR_WORKER 2u  /* the worker where it happened; empty when it is this process and no worker is involved */
 #define GF_ERROR_OPERATION 3u /* the operator, handler, node or message concerned */
 #define GF_ERROR_PEER 4u      /* the other worker involved */
 #define GF_ERROR_BACKTRACE 5u /* C++ backtrace when libtorch gave one */
@@ -110,7 +110,8 @@ GF_API gf_error* gf_error_ref(gf_error* error);
 GF_API void gf_error_unref(gf_error* error);
 /* GF_OK for NULL. */
 GF_API int32_t gf_error_code(const gf_error* error);
-/* A borrowed view of one text; "" for NULL and for texts that are absent. length may be NULL; the text ends with NUL. */
+/* A borrowed view of one text; "" for NULL and for texts that are absent. length may be NULL; the text ends with NUL.
+ */
 GF_API const char* gf_error_text(const gf_error* error, uint32_t which, size_t* length);
 /* Time that the failed operation had taken, in ns; 0 when not measured. */
 GF_API int64_t gf_error_elapsed_ns(const gf_error* error);
@@ -142,7 +143,7 @@ typedef void (*gf_log_callback)(uintptr_t token, uint32_t level, const char* mes
 GF_API int32_t gf_log_set(gf_log_callback callback, uintptr_t token, uint32_t level, gf_error** error);
 
 /* Kinds of gf_live_objects. */
-#define GF_LIVE_HANDLES 0u        /* every handle that a caller owns, of all kinds below but gf_error */
+#define GF_LIVE_HANDLES 0u /* every handle that a caller owns, of all kinds below but gf_error */
 #define GF_LIVE_ERRORS 1u
 #define GF_LIVE_TENSORS 2u
 #define GF_LIVE_LISTS 3u
@@ -195,9 +196,9 @@ typedef struct gf_memory {
   uint32_t struct_size;
   uint8_t dtype_code; /* GF_DTYPE_* */
   uint8_t dtype_bits;
-  uint16_t dtype_lanes; /* 1, or 0 for 1 */
-  void* data;           /* aligned for the dtype; NULL only when the tensor has no elements */
-  const int64_t* shape; /* ndim sizes, each at least 0 */
+  uint16_t dtype_lanes;   /* 1, or 0 for 1 */
+  void* data;             /* aligned for the dtype; NULL only when the tensor has no elements */
+  const int64_t* shape;   /* ndim sizes, each at least 0 */
   const int64_t* strides; /* ndim strides in elements, each at least 0; NULL is contiguous (row-major) */
   int64_t ndim;           /* at most 64 */
   gf_deleter deleter;     /* NULL: the memory must outlive every use, remote ones of it included */
@@ -220,8 +221,8 @@ typedef struct gf_tensor_info {
   int64_t numel;          /* number of elements */
   const int64_t* shape;   /* ndim sizes */
   const int64_t* strides; /* ndim strides in elements; NULL unless strided */
-  void* data;             /* the first element; NULL unless strided, on the CPU, and without a lazy conjugate or negation.
-                             Writing is the caller's risk */
+  void* data; /* the first element; NULL unless strided, on the CPU, and without a lazy conjugate or negation.
+                 Writing is the caller's risk */
 } gf_tensor_info;
 
 /* A shape of dtype, as an argument (gf_tensor_empty). */
@@ -237,14 +238,16 @@ typedef struct gf_shape {
 /* Door 1: wraps memory of the caller without a copy. When it fails the deleter is not called. */
 GF_API int32_t gf_tensor_from_memory(const gf_memory* memory, gf_tensor** out, gf_error** error);
 
-/* Door 4: a new contiguous CPU tensor with memory of our own, its values not set. Fill it through gf_tensor_info.data. */
+/* Door 4: a new contiguous CPU tensor with memory of our own, its values not set. Fill it through gf_tensor_info.data.
+ */
 GF_API int32_t gf_tensor_empty(const gf_shape* shape, gf_tensor** out, gf_error** error);
 
 struct DLManagedTensor;          /* of dlpack.h, before version 1 */
 struct DLManagedTensorVersioned; /* of dlpack.h, version 1 */
 
 /* Door 2: takes over a DLPack tensor without a copy; its deleter is called once when the last user is gone. When it
- * fails the caller keeps it. The versioned one is refused when its major version is not 1; a read-only one is copied. */
+ * fails the caller keeps it. The versioned one is refused when its major version is not 1; a read-only one is copied.
+ */
 GF_API int32_t gf_tensor_from_dlpack(struct DLManagedTensorVersioned* dlpack, gf_tensor** out, gf_error** error);
 GF_API int32_t gf_tensor_from_dlpack_legacy(struct DLManagedTensor* dlpack, gf_tensor** out, gf_error** error);
 
@@ -253,10 +256,9 @@ GF_API int32_t gf_tensor_from_dlpack_legacy(struct DLManagedTensor* dlpack, gf_t
 GF_API int32_t gf_tensor_to_dlpack(gf_tensor* tensor, struct DLManagedTensorVersioned** out, gf_error** error);
 
 /* Door 3: a heap-allocated at::Tensor*, as tch-rs, gotch, DJL and TorchSharp hold it; the autograd graph is kept.
- * torch_version is TORCH_VERSION of the caller's headers ("2.6.0"); it must be the one that is loaded, and the tensor of
- * the libtorch that this library uses: GF_FAILED_PRECONDITION otherwise.
- * _from_aten borrows: the at::Tensor stays the caller's. _adopt_aten takes it over and deletes it. _to_aten makes a new
- * one that the caller deletes. */
+ * torch_version is TORCH_VERSION of the caller's headers ("2.6.0"); it must be the one that is loaded, and the tensor
+ * of the libtorch that this library uses: GF_FAILED_PRECONDITION otherwise. _from_aten borrows: the at::Tensor stays
+ * the caller's. _adopt_aten takes it over and deletes it. _to_aten makes a new one that the caller deletes. */
 GF_API int32_t gf_tensor_from_aten(const void* at_tensor, const char* torch_version, size_t length, gf_tensor** out,
                                    gf_error** error);
 GF_API int32_t gf_tensor_adopt_aten(void* at_tensor, const char* torch_version, size_t length, gf_tensor** out,
@@ -302,19 +304,19 @@ typedef struct gf_tensor_hook {
 } gf_tensor_hook;
 
 /* Adds a hook to a tensor that requires grad, leaf or not, received from another worker or not. The hooks of a tensor
- * run in the order in which they were registered, once in each pass that reaches the tensor, as those of libtorch, among
- * which they are. They live as long as the tensor, or the graph that it is part of, or until they are removed. *id is a
- * number for gf_tensor_remove_hook. When this fails, drop is not called. The first hook of a tensor must not be
- * registered while a pass reaches the tensor. */
+ * run in the order in which they were registered, once in each pass that reaches the tensor, as those of libtorch,
+ * among which they are. They live as long as the tensor, or the graph that it is part of, or until they are removed.
+ * *id is a number for gf_tensor_remove_hook. When this fails, drop is not called. The first hook of a tensor must not
+ * be registered while a pass reaches the tensor. */
 GF_API int32_t gf_tensor_register_hook(gf_tensor* tensor, const gf_tensor_hook* hook, uint64_t* id, gf_error** error);
-/* Takes a hook away: no call of it begins after this, one that runs ends. May be called by a hook. GF_NOT_FOUND when the
- * tensor has no hook of this number, or no more. */
+/* Takes a hook away: no call of it begins after this, one that runs ends. May be called by a hook. GF_NOT_FOUND when
+ * the tensor has no hook of this number, or no more. */
 GF_API int32_t gf_tensor_remove_hook(gf_tensor* tensor, uint64_t id, gf_error** error);
 
 /* Keeps the gradient of a tensor that is no leaf: every pass that computes it adds it to the gradients of the context,
  * where gf_context_gradient finds it for this tensor while the tensor lives; a pass that fails takes it back. It is a
- * copy, as the hooks that were registered before have left it. `.grad` is not touched, and a backward of libtorch itself
- * keeps nothing. Nothing happens for a leaf, whose gradients contexts keep anyway, nor the second time. */
+ * copy, as the hooks that were registered before have left it. `.grad` is not touched, and a backward of libtorch
+ * itself keeps nothing. Nothing happens for a leaf, whose gradients contexts keep anyway, nor the second time. */
 GF_API int32_t gf_tensor_retain_grad(gf_tensor* tensor, gf_error** error);
 
 /* ---- Lists of values: arguments and results -------------------------------------------------------------------- */
@@ -355,8 +357,7 @@ GF_API int32_t gf_list_get_bool(const gf_list* list, size_t index, int32_t* out,
 GF_API int32_t gf_list_get_int(const gf_list* list, size_t index, int64_t* out, gf_error** error);
 GF_API int32_t gf_list_get_double(const gf_list* list, size_t index, double* out, gf_error** error);
 /* String or bytes; the view lives until the list is pushed to or given back. */
-GF_API int32_t gf_list_get_bytes(const gf_list* list, size_t index, const char** out, size_t* length,
-                                 gf_error** error);
+GF_API int32_t gf_list_get_bytes(const gf_list* list, size_t index, const char** out, size_t* length, gf_error** error);
 GF_API int32_t gf_list_get_tensor(const gf_list* list, size_t index, gf_tensor** out, gf_error** error);
 GF_API int32_t gf_list_get_list(const gf_list* list, size_t index, gf_list** out, gf_error** error);
 
@@ -444,12 +445,12 @@ GF_API int32_t gf_future_cancel(gf_future* future, gf_error** error);
 GF_API int32_t gf_future_take(gf_future* future, gf_list** results, gf_error** error);
 
 /* The profile of a call that was made with gf_call.profile and has ended, as JSON: {"dropped", "events"}. Events are in
- * the order of their beginnings: {"name", "kind", "worker", "thread", "parent", "depth", "start_ns", "end_ns"}. parent is
- * the index of the event around it, or -1; times are ns since the call began. kind is "call" (as its caller sees it, the
- * first event is this one), "request" (the same at the callee), "handler" (a direct handler, or what was between
+ * the order of their beginnings: {"name", "kind", "worker", "thread", "parent", "depth", "start_ns", "end_ns"}. parent
+ * is the index of the event around it, or -1; times are ns since the call began. kind is "call" (as its caller sees it,
+ * the first event is this one), "request" (the same at the callee), "handler" (a direct handler, or what was between
  * gf_request_profile_begin and _end) or "operator" (what libtorch records). An event of another worker is placed in the
- * middle of the call around it, since their clocks differ, and lies within it. Operators are recorded on the threads of the
- * library that run operator calls and direct handlers, and where gf_request_profile_begin was called; not on other
+ * middle of the call around it, since their clocks differ, and lies within it. Operators are recorded on the threads of
+ * the library that run operator calls and direct handlers, and where gf_request_profile_begin was called; not on other
  * threads that a handler or an operator uses. Calls that were answered with an error have a profile too. dropped counts
  * events beyond limits.profile_events or the size of a reply. GF_FAILED_PRECONDITION while the call runs, GF_NOT_FOUND
  * when it was not profiled or was cancelled here. Two-call string. */
@@ -481,8 +482,8 @@ GF_API int32_t gf_config_describe(gf_config* config, char* buffer, size_t capaci
 /* A worker that nobody can reach yet: its handlers can be registered, everything else waits for gf_worker_start. config
  * may be NULL: environment and defaults. */
 GF_API int32_t gf_worker_create(gf_config* config, gf_worker** out, gf_error** error);
-/* Loads the transport, listens, and joins the group by its list of peers or by its rendezvous, waiting for every member's
- * address at most group.join_timeout. Once; when it fails the worker is closed. Blocks. */
+/* Loads the transport, listens, and joins the group by its list of peers or by its rendezvous, waiting for every
+ * member's address at most group.join_timeout. Once; when it fails the worker is closed. Blocks. */
 GF_API int32_t gf_worker_start(gf_worker* worker, gf_error** error);
 /* Both at once, for a worker whose peers do not call it before it has registered its handlers. Blocks. */
 GF_API int32_t gf_worker_open(gf_config* config, gf_worker** out, gf_error** error);
@@ -521,15 +522,15 @@ GF_API int32_t gf_worker_close(gf_worker* worker, int64_t deadline, gf_error** e
 GF_API int32_t gf_worker_abort(gf_worker* worker, gf_error** error);
 
 /* The trace of a worker: while it is on, the calls of this worker, the requests that it gets, the passes that it starts
- * and its parts in those of others are recorded, with the profiles of calls and requests that are profiled nested within them. The newest capacity
- * events are kept (0: 65536; at most 10,000,000). Starting forgets what there was; stopping keeps it. */
+ * and its parts in those of others are recorded, with the profiles of calls and requests that are profiled nested
+ * within them. The newest capacity events are kept (0: 65536; at most 10,000,000). Starting forgets what there was;
+ * stopping keeps it. */
 GF_API int32_t gf_worker_trace_start(gf_worker* worker, uint64_t capacity, gf_error** error);
 GF_API int32_t gf_worker_trace_stop(gf_worker* worker, gf_error** error);
 /* What was recorded, in the JSON format of Chrome's traces, which Perfetto opens: pid is the worker's id, tid a row of
  * events that do not overlap, ts and dur are µs of CLOCK_MONOTONIC; args says worker, thread, peer and outcome,
  * otherData.dropped how many older events were dropped. Two-call string. */
-GF_API int32_t gf_worker_trace_json(gf_worker* worker, char* buffer, size_t capacity, size_t* length,
-                                    gf_error** error);
+GF_API int32_t gf_worker_trace_json(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* ---- Handlers and requests ------------------------------------------------------------------------------------- */
 
@@ -575,11 +576,11 @@ GF_API int64_t gf_request_time_left(gf_request* request);
 /* 1 when nobody waits for the answer any more: the call was cancelled, or the caller is gone. */
 GF_API int32_t gf_request_is_cancelled(gf_request* request);
 /* Answers with results (NULL: none). A second answer fails with GF_FAILED_PRECONDITION. Tensors are sent from their own
- * memory and may still be on their way when this returns: answer with a clone of what is changed in place soon after. */
+ * memory and may still be on their way when this returns: answer with a clone of what is changed in place soon after.
+ */
 GF_API int32_t gf_request_reply(gf_request* request, const gf_list* results, gf_error** error);
 /* Answers with an error: code is not GF_OK. */
-GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* message, size_t length,
-                               gf_error** error);
+GF_API int32_t gf_request_fail(gf_request* request, int32_t code, const char* message, size_t length, gf_error** error);
 
 /* From here on the calling thread works for this request: the operators that it runs are in the profile of the call.
  * Nothing happens when the call is not profiled. To be ended on the same thread, before what was begun earlier
@@ -593,32 +594,32 @@ GF_API int32_t gf_request_profile_end(gf_request* request, gf_error** error);
 #define GF_CALL_HANDLER 0u
 #define GF_CALL_OPERATOR 1u
 
-/* A call to a worker. Strings, bytes and the descriptions of tensors, all together, must fit the header of a frame: 1 MiB
- * with the transports that come with the library (GF_RESOURCE_EXHAUSTED otherwise, as for results). Large data travels as
- * tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. Tensors are sent from their own memory, without a
- * copy: do not change them in place before the call has ended. */
+/* A call to a worker. Strings, bytes and the descriptions of tensors, all together, must fit the header of a frame: 1
+ * MiB with the transports that come with the library (GF_RESOURCE_EXHAUSTED otherwise, as for results). Large data
+ * travels as tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. Tensors are sent from their own
+ * memory, without a copy: do not change them in place before the call has ended. */
 typedef struct gf_call {
   uint32_t struct_size;
-  uint32_t kind;         /* GF_CALL_* */
-  const char* to;        /* the worker's name; NULL: by to_id */
+  uint32_t kind;  /* GF_CALL_* */
+  const char* to; /* the worker's name; NULL: by to_id */
   size_t to_length;
   int64_t to_id;
-  const char* name;      /* of the handler, or qualified name of the operator */
+  const char* name; /* of the handler, or qualified name of the operator */
   size_t name_length;
-  const char* overload;  /* of the operator; NULL is "" */
+  const char* overload; /* of the operator; NULL is "" */
   size_t overload_length;
-  gf_list* arguments;    /* NULL: none */
-  gf_context* context;   /* NULL: the parent's, else none; then no gradient flows and results require none */
-  gf_request* parent;    /* the request that this call helps to answer: its context, grad mode, deadline and cancel
-                            are inherited; may be NULL */
-  int64_t deadline;      /* ns from now; 0: call.timeout of the configuration */
-  uint32_t no_grad;      /* 1: as under no_grad, here and at the callee */
-  uint32_t profile;      /* 1: record a profile of the call (gf_future_profile); a parent that is profiled has its calls
-                            profiled as well */
-  gf_queue* queue;       /* gf_call_start only: where the completion goes, or NULL */
-  uintptr_t token;       /* for that completion */
-  gf_future** ended;     /* gf_call_sync only, may be NULL: receives the call as a future that has ended, whatever its
-                            outcome, for gf_future_profile; the caller gives it back */
+  gf_list* arguments;  /* NULL: none */
+  gf_context* context; /* NULL: the parent's, else none; then no gradient flows and results require none */
+  gf_request* parent;  /* the request that this call helps to answer: its context, grad mode, deadline and cancel
+                          are inherited; may be NULL */
+  int64_t deadline;    /* ns from now; 0: call.timeout of the configuration */
+  uint32_t no_grad;    /* 1: as under no_grad, here and at the callee */
+  uint32_t profile;    /* 1: record a profile of the call (gf_future_profile); a parent that is profiled has its calls
+                          profiled as well */
+  gf_queue* queue;     /* gf_call_start only: where the completion goes, or NULL */
+  uintptr_t token;     /* for that completion */
+  gf_future** ended;   /* gf_call_sync only, may be NULL: receives the call as a future that has ended, whatever its
+                          outcome, for gf_future_profile; the caller gives it back */
 } gf_call;
 
 /* Calls and waits for the results. Blocks. */
@@ -651,12 +652,12 @@ GF_API int32_t gf_context_describe(gf_context* context, char* buffer, size_t cap
 #define GF_FORMAT_TEXT 0u
 #define GF_FORMAT_JSON 1u
 
-/* What the passes in this context wait for, on this worker: whose turn it is; for each pass its age, its state, which peers
- * owe it an answer and since when, and which send functions wait for gradients, from whom and since when; what is being
- * taken back after a failure. JSON: {context, worker, turn {initiator, number}, waiting_turns, passes [{initiator, number,
- * state, elapsed_ms, time_left_ms, nodes_run, unanswered [{peer, messages, for_ms}], send_functions [{id, from,
- * for_ms}]}], aborting {turn, because, unanswered}}; fields may be added. Does not wait for the passes. Two-call string:
- * the text changes between the calls, so leave room. */
+/* What the passes in this context wait for, on this worker: whose turn it is; for each pass its age, its state, which
+ * peers owe it an answer and since when, and which send functions wait for gradients, from whom and since when; what is
+ * being taken back after a failure. JSON: {context, worker, turn {initiator, number}, waiting_turns, passes
+ * [{initiator, number, state, elapsed_ms, time_left_ms, nodes_run, unanswered [{peer, messages, for_ms}],
+ * send_functions [{id, from, for_ms}]}], aborting {turn, because, unanswered}}; fields may be added. Does not wait for
+ * the passes. Two-call string: the text changes between the calls, so leave room. */
 GF_API int32_t gf_context_explain(gf_context* context, uint32_t format, char* buffer, size_t capacity, size_t* length,
                                   gf_error** error);
 
@@ -674,9 +675,9 @@ typedef struct gf_backward {
                               configuration */
   gf_queue* queue;         /* gf_backward_start only: where the completion goes, or NULL */
   uintptr_t token;
-  gf_tensor* const* inputs; /* input_count tensors of this process that require grad, leaves or not: only their gradients
-                               are computed, on this worker, and nothing that does not lead to them runs or is sent,
-                               on any worker; NULL: the gradients of all leaves on all workers */
+  gf_tensor* const* inputs; /* input_count tensors of this process that require grad, leaves or not: only their
+                               gradients are computed, on this worker, and nothing that does not lead to them runs or is
+                               sent, on any worker; NULL: the gradients of all leaves on all workers */
   size_t input_count;
 } gf_backward;
 
@@ -685,10 +686,10 @@ typedef struct gf_backward {
  * The graph is walked exactly: what the roots do not depend on neither runs nor gets a gradient, results that nobody
  * used do no harm. An error on any worker ends the pass everywhere, with a GF_PASS_ABORTED whose cause names worker and
  * operator, and all workers take back the gradients that it had added: those
- * that answer, before this returns; the others (stopped, partitioned) before the next pass there begins. Passes in one context run one after the other, in
- * the order in which they ask the worker that made the context, whichever workers begin them; the deadline includes that
- * wait. A pass may begin within another one (in a tensor hook, say): it then shares that one's turn, and when it fails so
- * does the other. Blocks. */
+ * that answer, before this returns; the others (stopped, partitioned) before the next pass there begins. Passes in one
+ * context run one after the other, in the order in which they ask the worker that made the context, whichever workers
+ * begin them; the deadline includes that wait. A pass may begin within another one (in a tensor hook, say): it then
+ * shares that one's turn, and when it fails so does the other. Blocks. */
 GF_API int32_t gf_backward_sync(gf_context* context, const gf_backward* backward, gf_error** error);
 /* Starts a pass; as gf_call_start. The completion has no results. */
 GF_API int32_t gf_backward_start(gf_context* context, const gf_backward* backward, gf_future** future,

@@ -23,10 +23,10 @@
  *              when it never came to be. conn is invalid when on_closed returns; the host calls nothing on it then.
  *   GF-TRN-07  close and shutdown are idempotent. After shutdown every connection ends, then on_shutdown comes, once,
  *              and is the last event. destroy is called after it, never on a thread of the plugin's, and may join them.
- *   GF-TRN-08  Bytes from the network are never trusted: they end the connection with an error, at worst. A plugin whose
- *              library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY.
- *   GF-TRN-09  The plugin writes nothing to stdout or stderr, installs no signal handler, lets no exception out.
- *   GF-TRN-10  Several transports may be created in one process and live side by side.
+ *   GF-TRN-08  Bytes from the network are never trusted: they end the connection with an error, at worst. A plugin
+ * whose library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY. GF-TRN-09  The plugin writes
+ * nothing to stdout or stderr, installs no signal handler, lets no exception out. GF-TRN-10  Several transports may be
+ * created in one process and live side by side.
  */
 #ifndef GRADFERRY_TRANSPORT_H_
 #define GRADFERRY_TRANSPORT_H_
@@ -102,17 +102,18 @@ typedef struct gf_transport_host {
   void (*on_timer)(void* ctx, uint64_t timer);
 } gf_transport_host;
 
-#define GF_TRANSPORT_CAP_TIME 1u                 /* it owns time: now, timer_set, timer_cancel, hold (simulation) */
-#define GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY 2u /* hostile bytes may abort the process: refuses to listen beyond
-                                                    loopback without trusted_network = true */
-#define GF_TRANSPORT_CAP_SAME_PROCESS 4u         /* reaches workers of this process only */
+#define GF_TRANSPORT_CAP_TIME 1u /* it owns time: now, timer_set, timer_cancel, hold (simulation) */
+#define GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY                                                             \
+  2u                                     /* hostile bytes may abort the process: refuses to listen beyond \
+                                            loopback without trusted_network = true */
+#define GF_TRANSPORT_CAP_SAME_PROCESS 4u /* reaches workers of this process only */
 
 /* The plugin's functions. Those marked optional may be NULL. error receives what went wrong. */
 typedef struct gf_transport_vtable {
   uint32_t struct_size;
   uint32_t reserved;
-  /* A transport, with the JSON object of its configuration section ([transport.<name>]): an unknown key or wrong type is
-   * GF_INVALID_ARGUMENT and named. host lives until destroy has returned. */
+  /* A transport, with the JSON object of its configuration section ([transport.<name>]): an unknown key or wrong type
+   * is GF_INVALID_ARGUMENT and named. host lives until destroy has returned. */
   int32_t (*create)(const gf_transport_host* host, const char* options, size_t length, gf_transport** out,
                     gf_transport_error* error);
   void (*destroy)(gf_transport* transport);
@@ -151,7 +152,7 @@ typedef struct gf_transport_descriptor {
   const char* vendor;
   const char* options_schema; /* JSON: {"key": {"type": "string|integer|boolean|array|number", "default": ..., "help":
                                  "..."}} */
-  uint64_t max_header; /* bytes */
+  uint64_t max_header;        /* bytes */
   const gf_transport_vtable* vtable;
 } gf_transport_descriptor;
 
@@ -181,10 +182,14 @@ typedef struct gf_transport_note {
   uint32_t epoch;
   uint32_t minor;
 } gf_transport_note;
-#define GF_TRANSPORT_NOTE                                                                              \
-  __attribute__((section(".note.gradferry"), used, aligned(4))) static const gf_transport_note         \
-      gf_transport_note_ = {10u, 8u, GF_TRANSPORT_NOTE_TYPE, {'G', 'r', 'a', 'd', 'f', 'e', 'r', 'r', 'y', 0, 0, 0}, \
-                            GF_TRANSPORT_EPOCH, GF_TRANSPORT_MINOR}
+#define GF_TRANSPORT_NOTE                                                                                             \
+  __attribute__((section(".note.gradferry"), used, aligned(4))) static const gf_transport_note gf_transport_note_ = { \
+      10u,                                                                                                            \
+      8u,                                                                                                             \
+      GF_TRANSPORT_NOTE_TYPE,                                                                                         \
+      {'G', 'r', 'a', 'd', 'f', 'e', 'r', 'r', 'y', 0, 0, 0},                                                         \
+      GF_TRANSPORT_EPOCH,                                                                                             \
+      GF_TRANSPORT_MINOR}
 
 #ifdef __cplusplus
 }

@@ -155,9 +155,7 @@ void Push(const List& list, int value) { Call(gf_list_push_int, list, int64_t{va
 void Push(const List& list, int64_t value) { Call(gf_list_push_int, list, value); }
 void Push(const List& list, double value) { Call(gf_list_push_double, list, value); }
 void Push(const List& list, const char* value) { Push(list, std::string(value)); }
-void Push(const List& list, const std::string& value) {
-  Call(gf_list_push_string, list, value.data(), value.size());
-}
+void Push(const List& list, const std::string& value) { Call(gf_list_push_string, list, value.data(), value.size()); }
 void Push(const List& list, const Bytes& value) {
   Call(gf_list_push_bytes, list, value.data.data(), value.data.size());
 }
@@ -365,7 +363,8 @@ namespace {
 // A gf_backward with the arrays that it points to.
 struct FilledBackward {
   FilledBackward(const std::vector<Tensor>& given, const BackwardOptions& options)
-      : roots(given.begin(), given.end()), seeds(options.seeds.begin(), options.seeds.end()),
+      : roots(given.begin(), given.end()),
+        seeds(options.seeds.begin(), options.seeds.end()),
         inputs(options.inputs.begin(), options.inputs.end()) {
     backward.struct_size = sizeof(backward);
     backward.retain_graph = options.retain ? 1 : 0;

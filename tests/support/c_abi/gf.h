@@ -8,12 +8,11 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "gradferry/gradferry.h"
 
@@ -94,11 +93,11 @@ std::string Text(Function function, Arguments&&... arguments) {
 
 template <class Noun>
 struct Life;
-#define GF_LIFE(noun)                                         \
-  template <>                                                 \
-  struct Life<noun> {                                         \
+#define GF_LIFE(noun)                                             \
+  template <>                                                     \
+  struct Life<noun> {                                             \
     static noun* Ref(noun* handle) { return noun##_ref(handle); } \
-    static void Unref(noun* handle) { noun##_unref(handle); }  \
+    static void Unref(noun* handle) { noun##_unref(handle); }     \
   }
 GF_LIFE(gf_tensor);
 GF_LIFE(gf_list);
@@ -335,7 +334,7 @@ struct BackwardOptions {
   BackwardOptions& To(const Queue& value, uintptr_t value_token) { return queue = value, token = value_token, *this; }
 
   bool retain = false;
-  std::vector<Tensor> seeds;  // none, or one for each root; an empty handle is ones
+  std::vector<Tensor> seeds;   // none, or one for each root; an empty handle is ones
   std::vector<Tensor> inputs;  // none: all leaves
   int64_t deadline = 0;
   gf_queue* queue = nullptr;

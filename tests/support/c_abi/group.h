@@ -59,7 +59,7 @@ class TransportTest : public LiveTest, public ::testing::WithParamInterface<std:
   const std::string& transport() const { return GetParam(); }
 };
 
-#define GF_OVER_ALL_TRANSPORTS(suite)                                                                      \
+#define GF_OVER_ALL_TRANSPORTS(suite)                                                                     \
   INSTANTIATE_TEST_SUITE_P(Over, suite, ::testing::Values(std::string("sim"), std::string("tensorpipe")), \
                            [](const auto& info) { return info.param; })
 

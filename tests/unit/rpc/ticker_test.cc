@@ -77,7 +77,10 @@ TEST_F(TickerTest, LooksWhenItWasAskedToWithinItsBounds) {
 
 TEST_F(TickerTest, NothingCountsFromBeforeTheReason) {
   { const TickerReason reason(ticker_); }
-  { const TickerReason reason(ticker_); clock_.RunAt(5000); }
+  {
+    const TickerReason reason(ticker_);
+    clock_.RunAt(5000);
+  }
   const TickerReason reason(ticker_);
   clock_.RunAt(5010);
   EXPECT_EQ(looks_.back(), std::make_pair(int64_t{5010}, int64_t{5000}));

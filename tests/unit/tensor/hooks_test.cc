@@ -88,7 +88,8 @@ TEST(HooksTest, RetainHooksAreThereOnce) {
   const at::Tensor leaf = Leaf();
   int calls = 0;
   for (int i = 0; i < 2; ++i) {
-    EXPECT_TRUE(AddRetainHook(leaf, [&](const at::Tensor&) -> Result<at::Tensor> { return ++calls, at::Tensor(); }).ok());
+    EXPECT_TRUE(
+        AddRetainHook(leaf, [&](const at::Tensor&) -> Result<at::Tensor> { return ++calls, at::Tensor(); }).ok());
     leaf.register_hook([](const at::Tensor&) {});
   }
   Backward(leaf);

@@ -126,8 +126,8 @@ TEST(ProfileTest, ANestedCallBringsItsOwn) {
   request->EndCall(call, nested);
   const Profile profile = request->Finish();
   ExpectNested(profile);
-  EXPECT_EQ(Paths(profile), std::vector<std::string>({"request", "request/call", "request/call/request",
-                                                      "request/call/request/add"}));
+  EXPECT_EQ(Paths(profile),
+            std::vector<std::string>({"request", "request/call", "request/call/request", "request/call/request/add"}));
   EXPECT_EQ(profile.dropped, 1u);
 }
 

@@ -20,8 +20,7 @@ class HeldTime {
 
 // A node that has dialled a listener of the same simulated network.
 struct Pair {
-  explicit Pair(const std::string& options, const std::string& server_options = "")
-      : client(OpenNode("sim", options)) {
+  explicit Pair(const std::string& options, const std::string& server_options = "") : client(OpenNode("sim", options)) {
     // Deaths and partitions of the server's options must not come before the connection.
     const HeldTime held(clock());
     server = OpenListener("sim", server_options.empty() ? options : server_options);

@@ -85,8 +85,9 @@ TEST(RefusalTest, CountsAndLengthsBeyondTheHeader) {
                  "Call.arguments[0].bytes: 4294967295 bytes expected, the header has 0 left");
   EXPECT_REFUSED(HeaderBytes(3).U32(10).Raw("x").Done(),
                  "Goodbye.reason.bytes: 10 bytes expected, the header has 1 left");
-  EXPECT_REFUSED(HeaderBytes(8).I64(1).I64(1).U16(1).I64(1).U16(1).I64(1).U8(0).U8(0).U32(2).I64(1).I64(1).U32(0).U8(0).Done(),
-                 "MarkSendFunctions: 1 bytes after the end of the message");
+  EXPECT_REFUSED(
+      HeaderBytes(8).I64(1).I64(1).U16(1).I64(1).U16(1).I64(1).U8(0).U8(0).U32(2).I64(1).I64(1).U32(0).U8(0).Done(),
+      "MarkSendFunctions: 1 bytes after the end of the message");
   EXPECT_REFUSED(HeaderBytes(8).I64(1).I64(1).U16(1).I64(1).U16(1).I64(1).U8(0).U8(0).U32(2).I64(1).U32(1).Done(),
                  "MarkSendFunctions.message_ids.count: 2 elements cannot be in the 12 bytes that are left");
   EXPECT_REFUSED(HeaderBytes(13).I64(1).U8(0).U32(2).U16(1).U8(1).Done(),
@@ -160,7 +161,8 @@ TEST(RefusalTest, ProfilesAreTreesInOrder) {
   std::string many = std::string(31 * 10001, '\0');
   const Status refusal = Refusal(profile(10001).Raw(many).Done());
   EXPECT_EQ(refusal.code(), Code::kResourceExhausted);
-  EXPECT_EQ(refusal.message(), "RpcWithProfiling.profile.events: 10001 events, more than limits.profile_events (10000)");
+  EXPECT_EQ(refusal.message(),
+            "RpcWithProfiling.profile.events: 10001 events, more than limits.profile_events (10000)");
 }
 
 // ---- Tensors ----

@@ -106,8 +106,8 @@ std::string ShowOne(const RpcWithProfiling& m) {
   return text + std::visit([](const auto& wrapped) { return ShowOne(wrapped); }, m.wrapped);
 }
 std::string ShowOne(const MarkSendFunctions& m) {
-  return StrCat("MarkSendFunctions ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.turn), ' ', m.retain_graph,
-                m.chosen_inputs, Text(m.message_ids), Text(m.outputs));
+  return StrCat("MarkSendFunctions ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.turn), ' ',
+                m.retain_graph, m.chosen_inputs, Text(m.message_ids), Text(m.outputs));
 }
 std::string ShowOne(const MarkNeeded& m) {
   return StrCat("MarkNeeded ", m.call_id, ' ', m.context_id, ' ', Text(m.pass), Text(m.message_ids), Text(m.outputs));
@@ -328,12 +328,11 @@ std::vector<Message> SampleMessages() {
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 5}, SampleCall({Value(scalar)})});
   messages.emplace_back(RpcWithAutograd{{int64_t{1} << 48, 0}, Reply{12, OkStatus(), {Value(int64_t{1})}}});
   messages.emplace_back(RpcWithProfiling{45, {}, SampleCall({Value(scalar)})});
-  messages.emplace_back(RpcWithProfiling{
-      0,
-      {{{"request", ProfileEventKind::kRequest, 46, 47, kNoEvent, 0, 50},
-        {"aten::add", ProfileEventKind::kOperator, 48, 49, 0, 1, int64_t{1} << 40}},
-       51},
-      RpcWithAutograd{{52, 53}, Reply{54, OkStatus(), {Value(scalar)}}}});
+  messages.emplace_back(RpcWithProfiling{0,
+                                         {{{"request", ProfileEventKind::kRequest, 46, 47, kNoEvent, 0, 50},
+                                           {"aten::add", ProfileEventKind::kOperator, 48, 49, 0, 1, int64_t{1} << 40}},
+                                          51},
+                                         RpcWithAutograd{{52, 53}, Reply{54, OkStatus(), {Value(scalar)}}}});
   messages.emplace_back(MarkSendFunctions{13, 14, {15, 16}, {29, 30}, true, true, {17, -1, 18}, {0, 2, 1}});
   messages.emplace_back(MarkFinished{19, {20, 21}});
   messages.emplace_back(SampleGradients({scalar, at::Tensor(), sparse, at::ones({3, 1}).expand({3, 2})}));
