@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 // Shorter than the defaults, so that a test does not take them; long enough for a loaded machine.
 const Settings kShortLimits = {
-    {"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "800ms"}};
+    {"liveness.interval", "200ms"}, {"liveness.suspect", "500ms"}, {"liveness.lost", "2s"}};
 
 class SilentPeerTest : public LiveTest {};
 
@@ -62,7 +62,7 @@ TEST_F(SilentPeerTest, APassThatWaitsForAWorkerThatStandsStillFailsWithItsName) 
 TEST_F(SilentPeerTest, ASlowCallOfAHealthyWorkerGoesOn) {
   Fleet fleet(2, "tensorpipe", kShortLimits);
   const Future call = StartCall(fleet.worker(), "worker1", "hang", NewList());
-  EXPECT_EQ(ErrorOf([&] { Call(gf_future_wait, call, 1200 * kMillisecond); }).code, GF_DEADLINE_EXCEEDED);
+  EXPECT_EQ(ErrorOf([&] { Call(gf_future_wait, call, 3 * kSecond); }).code, GF_DEADLINE_EXCEEDED);
   EXPECT_FALSE(IsDone(call));
   EXPECT_EQ(StateOf(fleet.worker(), "worker1"), "connected");
   Call(gf_future_cancel, call);
