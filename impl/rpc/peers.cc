@@ -148,8 +148,6 @@ void Worker::AskMaker(Question question) {
     if (leaving_ || it == peers_.end() || it->second.member.address.empty()) question.ids.clear();
   }
   if (question.ids.empty()) return EndQuestion(maker);
-  // No second wait for a peer that was given up; when it comes back it introduces itself.
-  if (IsLost(maker)) return OnLeaseAnswer(std::move(question), 0, Status(Code::kPeerLost, "it was given up"));
   const size_t count = std::min(question.ids.size(), kContextsPerQuestion);
   ContextsAlive message;
   message.context_ids.assign(question.ids.end() - static_cast<std::ptrdiff_t>(count), question.ids.end());
@@ -229,7 +227,6 @@ void Worker::TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, 
 }
 
 void Worker::CleanUpAt(CleanUp cleanup) {
-  if (IsLost(cleanup.worker)) return OnCleanUpFailed(cleanup, Status(Code::kPeerLost, "it was given up"));
   OutRequest request;
   request.message = CleanupAutogradContext{0, cleanup.context_id};
   request.deadline = cleanup.until;
