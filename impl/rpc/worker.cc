@@ -330,13 +330,16 @@ Status Worker::OnServerLinkReady(std::shared_ptr<ServerLink> link) {
 }
 
 void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status) {
+  bool replaced = false;  // the peer has connected anew since; it lives and knows what it lost with this one
   {
     std::lock_guard lock(peers_mutex_);
     server_links_.erase(std::static_pointer_cast<ServerLink>(link->shared_from_this()));
+    for (const auto& other : server_links_) replaced = replaced || other->peer() == peer;
   }
   links_changed_.notify_all();
   if (peer < 0 || goodbye) return;
   OnConnectionLost(peer, *link, status);
+  if (replaced) return;
   engine_.OnPeerLost(peer, Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was lost: ",
                                                           status.ok() ? "the connection was closed" : status.message()))
                                .WithPeer(NameOf(peer)));
