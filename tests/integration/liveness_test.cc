@@ -13,8 +13,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 // Shorter than the defaults, so that a test does not take them; long enough for a loaded machine.
-const Settings kShortLimits = {
-    {"liveness.interval", "200ms"}, {"liveness.suspect", "500ms"}, {"liveness.lost", "2s"}};
+const Settings kShortLimits = {{"liveness.interval", "200ms"}, {"liveness.suspect", "500ms"}, {"liveness.lost", "2s"}};
 
 class SilentPeerTest : public LiveTest {};
 
