@@ -1,11 +1,10 @@
 // See context.h.
 #include "impl/autograd/context.h"
 
-#include <ATen/ops/add.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "impl/autograd/add_gradients.h"
 #include "impl/tensor/torch_scope.h"
 
 namespace gradferry {
@@ -67,15 +66,6 @@ std::set<WorkerId> DistAutogradContext::KnownWorkers() const {
   return known_workers_;
 }
 
-namespace {
-
-// Out of place, and sparse as long as both are.
-at::Tensor Sum(const at::Tensor& a, const at::Tensor& b) {
-  return a.is_sparse() && !b.is_sparse() ? at::add(b, a) : at::add(a, b);
-}
-
-}  // namespace
-
 void DistAutogradContext::AccumulateGradient(const PassId& turn, const at::Tensor& variable, at::Tensor gradient) {
   TorchScope scope(GradRecording::kOff);
   std::lock_guard lock(mutex_);
@@ -96,7 +86,7 @@ void DistAutogradContext::AccumulateGradient(const PassId& turn, const at::Tenso
     added_.push_back(it->second);
     if (sum.defined()) {
       leaf.before = std::move(sum);
-      sum = Sum(leaf.before, gradient);
+      sum = AddGradients(leaf.before, gradient);
       return;
     }
   }

@@ -125,8 +125,10 @@ Result<std::shared_ptr<Pass>> DistEngine::Backward(std::shared_ptr<DistAutogradC
   auto ended = [context_id, done = std::move(done)](Status status) { done(Outcome(status, context_id)); };
 
   std::shared_ptr<Pass> outer;
-  for (const auto& running : passes.turn ? passes.turn->passes : std::vector<std::shared_ptr<Pass>>()) {
-    if (running.get() == CurrentPass()) outer = running;
+  if (passes.turn) {
+    for (const auto& running : passes.turn->passes) {
+      if (running.get() == CurrentPass()) outer = running;
+    }
   }
   if (!outer) {
     auto pass = std::make_shared<Pass>(kind, std::move(context), peers_, this, std::move(ended));

@@ -1,7 +1,7 @@
 // See input_buffer.h. Grad mode is off whenever this runs (local_graph.cc), which is what makes adding in place legal.
 #include "impl/engine/input_buffer.h"
 
-#include <ATen/ops/add.h>
+#include "impl/autograd/add_gradients.h"
 
 namespace gradferry {
 namespace {
@@ -27,10 +27,8 @@ void InputBuffer::Add(size_t slot, at::Tensor gradient) {
     sum.add_(gradient);
   } else if (CanAddInPlace(gradient, sum)) {
     sum = gradient.add_(sum);
-  } else if (sum.is_sparse() && !gradient.is_sparse()) {
-    sum = at::add(gradient, sum);  // libtorch adds sparse to dense, not the other way round
   } else {
-    sum = at::add(sum, gradient);
+    sum = AddGradients(sum, gradient);
   }
 }
 

@@ -216,7 +216,6 @@ Status LocalGraph::RunOne() {
   ready_.pop_back();
   NodeState& state = states_.at(node);
   state.ran = true;
-  ++nodes_run_;
   TorchScope scope(GradRecording::kOff);
   try {
     return Run(state).WithOperation(node->name());

@@ -71,7 +71,6 @@ class LocalGraph {
   Status RunOne();
   // Nodes that have all their contributions but are held back.
   bool HasHeldBack() const { return !held_back_.empty(); }
-  size_t nodes_run() const { return nodes_run_; }
 
  private:
   // What a pass for chosen inputs knows of a node besides.
@@ -125,7 +124,6 @@ class LocalGraph {
   std::vector<NodePtr> potential_;
   bool potential_reach_valid_ = true;
   std::unordered_set<Node*> potential_reach_;  // potential_ and what it leads to
-  size_t nodes_run_ = 0;
 };
 
 }  // namespace gradferry

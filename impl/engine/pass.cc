@@ -2,7 +2,6 @@
 #include "impl/engine/pass.h"
 
 #include <algorithm>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -13,8 +12,6 @@ namespace {
 
 // How long one task of a pass keeps a thread of the pool before others get a turn.
 constexpr std::chrono::milliseconds kSlice{5};
-
-constexpr char kWaitsForTurn[] = "waits for its turn";
 
 Ack Answer(Status status = OkStatus()) {
   Ack ack;
@@ -41,7 +38,7 @@ Pass::Pass(const PassKind& kind, std::shared_ptr<DistAutogradContext> context, E
     context_->AccumulateGradient(kind_.turn, variable, std::move(gradient));
   };
   graph_.emplace(kind_.retain_graph, kind_.chosen_inputs, std::move(sinks));
-  if (!initiator_) state_ = "marking";
+  if (!initiator_) stage_ = Stage::kMarking;
   for (auto& send : context_->SendFunctions()) {
     SendState& state = sends_[send->message_id()];
     state.marked.resize(send->next_edges().size());
@@ -186,7 +183,7 @@ void Pass::Handle(PassRoots& roots) {
   if (over_) return;
   marks_.root = true;
   run_.root = true;
-  SetState("marking");
+  SetStage(Stage::kMarking);
   for (const auto& [edge, input] : roots.inputs) graph_->Choose(edge, input);
   const auto reached = graph_->Start(roots.edges);
   UpdatePotential();
@@ -460,7 +457,7 @@ void Pass::SettleMarks() {
     if (!marking_finished_ && (kind_.chosen_inputs || unmarked_tensors_ > 0)) waiting_.insert(peers_->self());
     ack.waiting.assign(waiting_.begin(), waiting_.end());
     waiting_.clear();
-    SetState("running");
+    SetStage(Stage::kRunning);
     std::exchange(marks_.parent, nullptr)(std::move(ack));
     return;
   }
@@ -478,7 +475,7 @@ void Pass::SettleMarks() {
 
 void Pass::FinishMarking() {
   marking_finished_ = true;
-  SetState("running");
+  SetStage(Stage::kRunning);
   if (!kind_.chosen_inputs) return UpdatePotential();
   graph_->Restrict();
   live_sends_ = 0;
@@ -555,14 +552,14 @@ void Pass::End(const Status& status) {
 
 // ---- What others ask -------------------------------------------------------------------------------------------
 
-void Pass::SetState(const char* state) {
+void Pass::SetStage(Stage stage) {
   std::lock_guard lock(mutex_);
-  state_ = state;
+  stage_ = stage;
 }
 
 Pass::Progress Pass::Look() {
   std::lock_guard lock(mutex_);
-  return {state_, unanswered_, awaited_};
+  return {stage_, unanswered_, awaited_};
 }
 
 std::string Pass::WaitsFor() {
@@ -579,9 +576,21 @@ std::string Pass::WaitsFor() {
   }
   if (listed > 5) add(StrCat("and ", listed - 5, " more"));
   if (!text.empty()) return text;
-  return std::strcmp(progress.state, kWaitsForTurn) == 0
+  return progress.stage == Stage::kWaitsForTurn
              ? StrCat("its turn in context ", context_->id(), ", in which another pass runs")
              : "its own nodes";
+}
+
+const char* Pass::StageName(Stage stage) {
+  switch (stage) {
+    case Stage::kWaitsForTurn:
+      return "waits for its turn";
+    case Stage::kMarking:
+      return "marking";
+    case Stage::kRunning:
+      return "running";
+  }
+  return "";
 }
 
 nlohmann::json Pass::Explain() {
@@ -602,7 +611,7 @@ nlohmann::json Pass::Explain() {
   }
   json pass = {{"initiator", peers_->NameOf(kind_.id.initiator)},
                {"number", kind_.id.number},
-               {"state", progress.state},
+               {"state", StageName(progress.stage)},
                {"elapsed_ms", milliseconds(now - began_)},
                {"nodes_run", nodes_run_.load(std::memory_order_relaxed)},
                {"unanswered", std::move(unanswered)},

@@ -206,9 +206,11 @@ class Pass : public std::enable_shared_from_this<Pass> {
   // The error with this worker's name on it.
   Status Here(const Status& status) const;
 
+  enum class Stage { kWaitsForTurn, kMarking, kRunning };
+  static const char* StageName(Stage stage);
   struct Progress;
   Progress Look();
-  void SetState(const char* state);
+  void SetStage(Stage stage);
 
   const PassKind kind_;
   const bool initiator_;
@@ -227,7 +229,7 @@ class Pass : public std::enable_shared_from_this<Pass> {
     int64_t since = 0;
   };
   struct Progress {
-    const char* state;
+    Stage stage;
     std::map<WorkerId, Unanswered> unanswered;
     std::map<int64_t, Awaited> awaited;
   };
@@ -235,7 +237,7 @@ class Pass : public std::enable_shared_from_this<Pass> {
   std::mutex mutex_;  // guards the next seven; a leaf lock
   std::deque<Event> inbox_;
   bool scheduled_ = false;
-  const char* state_ = "waits for its turn";
+  Stage stage_ = Stage::kWaitsForTurn;
   std::vector<std::weak_ptr<Pass>> inner_passes_;  // re-entrant ones that began here
   std::map<WorkerId, Unanswered> unanswered_;      // per peer, both waves
   std::map<int64_t, Awaited> awaited_;  // by message id: send functions that were marked and wait for gradients
