@@ -24,9 +24,9 @@
  *   GF-TRN-07  close and shutdown are idempotent. After shutdown every connection ends, then on_shutdown comes, once,
  *              and is the last event. destroy is called after it, never on a thread of the plugin's, and may join them.
  *   GF-TRN-08  Bytes from the network are never trusted: they end the connection with an error, at worst. A plugin
- * whose library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY. GF-TRN-09  The plugin writes
- * nothing to stdout or stderr, installs no signal handler, lets no exception out. GF-TRN-10  Several transports may be
- * created in one process and live side by side.
+ *              whose library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY.
+ *   GF-TRN-09  The plugin writes nothing to stdout or stderr, installs no signal handler, lets no exception out.
+ *   GF-TRN-10  Several transports may be created in one process and live side by side.
  */
 #ifndef GRADFERRY_TRANSPORT_H_
 #define GRADFERRY_TRANSPORT_H_
@@ -139,6 +139,14 @@ typedef struct gf_transport_vtable {
   /* delta +1: the host has work to do, time must not move on, be it to a timer or to a frame that is still under way;
    * -1: that work is done. */
   void (*hold)(gf_transport* transport, int32_t delta);
+  /* Optional: what the transport knows of the other side of a connection, as a JSON object; two-call pattern.
+   *   "address"     where it is, as text for people
+   *   "identities"  array: the names of workers that it has proof of (its certificate's); the host refuses a peer that
+   *                 calls itself otherwise. Absent where the transport proves nothing.
+   *   "encrypted"   boolean
+   *   "path"        how large segments travel ("cma", "tcp", ...), where there is a choice
+   * Complete from the first on_descriptor of the connection on. */
+  int32_t (*peer)(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* length);
 } gf_transport_vtable;
 
 /* What a plugin is. It lives as long as the process. */
@@ -154,6 +162,8 @@ typedef struct gf_transport_descriptor {
                                  "..."}} */
   uint64_t max_header;        /* bytes */
   const gf_transport_vtable* vtable;
+  uint64_t chunk; /* bytes of a segment that the host should send at a time, so that other frames get between the
+                     pieces of a large one; 0: the host chooses */
 } gf_transport_descriptor;
 
 /* What the host tells about itself at entry. */
