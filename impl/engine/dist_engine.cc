@@ -484,13 +484,22 @@ void DistEngine::OnPeerLost(WorkerId lost, const Status& status) {
     if (!passes.turn || passes.turn->passes.empty()) continue;
     const bool began = std::any_of(passes.turn->passes.begin(), passes.turn->passes.end(),
                                    [&](const auto& pass) { return pass->id().initiator == lost; });
-    const bool gave_it = passes.turn->id.initiator == peers_->self() && WorkerOfAutogradId(context_id) == lost;
-    if (began || gave_it || passes.turn->id.initiator == lost) {
+    if (began || passes.turn->id.initiator == lost) {
       passes.turn->told.insert(lost);
       StartAbort(context_id, passes, status, run.later);
     } else {
       for (const auto& pass : passes.turn->passes) pass->OnPeerLost(lost, status);
     }
+  }
+}
+
+void DistEngine::OnGiverLost(WorkerId giver, const Status& status) {
+  if (giver == peers_->self()) return;
+  RunLater run;
+  std::lock_guard lock(mutex_);
+  for (auto& [context_id, passes] : contexts_) {
+    const bool ours = passes.turn && !passes.turn->over && passes.turn->id.initiator == peers_->self();
+    if (ours && WorkerOfAutogradId(context_id) == giver) StartAbort(context_id, passes, status, run.later);
   }
 }
 

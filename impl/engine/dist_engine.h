@@ -62,6 +62,8 @@ class DistEngine final : public PassOwner {
   // Turns that `lost` began, and parts that wait for gradients of it, fail; what waits for an answer of it learns from
   // the connection.
   void OnPeerLost(WorkerId lost, const Status& status);
+  // The connection with a worker that gave turns has ended: it takes them back, so the passes begun here in them fail.
+  void OnGiverLost(WorkerId giver, const Status& status);
   void FailAll(const Status& status);
 
   size_t active_passes() const;

@@ -407,9 +407,9 @@ void ClientLink::Fail(const Status& status) {
   FailPending(status);
 }
 
-bool ClientLink::Waits() {
+size_t ClientLink::pending() {
   std::lock_guard lock(mutex_);
-  return !pending_.empty();
+  return pending_.size();
 }
 
 bool ClientLink::ended() {

@@ -149,8 +149,8 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   void FailPending(const Status& status);
   // The same, and takes nothing more.
   void Fail(const Status& status);
-  // Whether a request waits for its answer.
-  bool Waits();
+  // How many requests wait for their answers.
+  size_t pending();
   // Takes no more requests: the connection has ended.
   bool ended();
   bool introduced() const { return introduced_; }

@@ -39,7 +39,7 @@ int64_t Worker::LookAfterPeers(int64_t now, int64_t grace) {
     }
     for (const auto& link : server_links_) links.emplace_back(link, false);
   }
-  for (const auto& link : clients) links.emplace_back(link, link->Waits());
+  for (const auto& link : clients) links.emplace_back(link, link->pending() > 0);
   const bool contexts = options_.liveness.lease != kNever && foreign_contexts_ > 0;
   int64_t next = contexts ? NextLeases(now) : kNever;
   if (options_.liveness.interval == kNever) return next;
@@ -210,14 +210,24 @@ ContextsGone Worker::GoneOf(const ContextsAlive& question) const {
 }
 
 void Worker::AbandonContext(int64_t context_id, const Status& status) {
-  auto context = container_.Remove(context_id);
-  if (!context) return;
-  Log(LogLevel::kInfo, "context ", context_id, " is released: ", status.message());
-  engine_.AbandonContext(context_id, status.WithDomain("autograd").WithWorker(name()));
-  TellCleanup(context_id, context->Release(), id_);
+  if (DropContext(context_id, status, id_)) {
+    Log(LogLevel::kInfo, "context ", context_id, " is released: ", status.message());
+  }
 }
 
 // ---- Clean-up ----------------------------------------------------------------------------------------------------
+
+void Worker::OnCleanup(WorkerId from, int64_t context_id) {
+  DropContext(context_id, Status(Code::kAborted, StrCat("context ", context_id, " was released")), from);
+}
+
+bool Worker::DropContext(int64_t context_id, const Status& status, WorkerId except) {
+  auto context = container_.Remove(context_id);
+  if (!context) return false;
+  engine_.AbandonContext(context_id, status.WithDomain("autograd").WithWorker(name()));
+  TellCleanup(context_id, context->Release(), except);
+  return true;
+}
 
 void Worker::TellCleanup(int64_t context_id, const std::set<WorkerId>& workers, WorkerId except) {
   const int64_t until = DeadlineAfter(clock_->Now(), options_.liveness.cleanup_budget);

@@ -273,7 +273,10 @@ void Worker::OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status)
     }
   }
   links_changed_.notify_all();
-  if (link->introduced() && !link->goodbye()) OnConnectionLost(peer, *link, status);
+  if (link->introduced() && !link->goodbye()) {
+    engine_.OnGiverLost(peer, status);
+    OnConnectionLost(peer, *link, status);
+  }
   if (state_ == State::kOpen) Log(LogLevel::kInfo, "the connection to ", status.ToString());
 }
 
@@ -339,7 +342,7 @@ void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, c
   links_changed_.notify_all();
   if (peer < 0 || goodbye) return;
   OnConnectionLost(peer, *link, status);
-  if (replaced) return;
+  if (replaced || link->lost()) return;  // with a lost one that was done
   engine_.OnPeerLost(peer, Status(Code::kPeerLost, StrCat("worker ", NameOf(peer), " was lost: ",
                                                           status.ok() ? "the connection was closed" : status.message()))
                                .WithPeer(NameOf(peer)));
@@ -372,15 +375,6 @@ Status Worker::ReleaseContext(int64_t id) {
   GF_RETURN_IF_ERROR(container_.Find(id).status());
   OnCleanup(id_, id);
   return OkStatus();
-}
-
-void Worker::OnCleanup(WorkerId from, int64_t context_id) {
-  auto context = container_.Remove(context_id);
-  if (!context) return;
-  engine_.AbandonContext(context_id, Status(Code::kAborted, StrCat("context ", context_id, " was released"))
-                                         .WithDomain("autograd")
-                                         .WithWorker(name()));
-  TellCleanup(context_id, context->Release(), from);
 }
 
 std::string Worker::DescribeContext(const DistAutogradContext& context) const {
@@ -443,6 +437,7 @@ const char* Worker::StateName(State state) {
 std::string Worker::InfoJson() const {
   using nlohmann::json;
   json peers = json::array();
+  std::vector<std::shared_ptr<ClientLink>> links;
   {
     std::lock_guard lock(peers_mutex_);
     std::set<WorkerId> suspects;
@@ -451,6 +446,7 @@ std::string Worker::InfoJson() const {
     }
     for (const auto& [peer_id, peer] : peers_) {
       if (peer.link && peer.link->suspect()) suspects.insert(peer_id);
+      if (peer.link) links.push_back(peer.link);
       peers.push_back({{"id", peer_id},
                        {"name", peer.member.name},
                        {"address", peer.member.address},
@@ -460,6 +456,8 @@ std::string Worker::InfoJson() const {
                                                              : "idle"}});
     }
   }
+  size_t calls = 0;
+  for (const auto& link : links) calls += link->pending();  // not under the lock: links' come before it
   const State state = state_;
   json info = {{"name", name()},
                {"id", id_},
@@ -471,6 +469,7 @@ std::string Worker::InfoJson() const {
                {"peers", std::move(peers)},
                {"contexts", container_.size()},
                {"passes", engine_.active_passes()},
+               {"calls", calls},
                {"requests", requests_.load()},
                {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};

@@ -2,9 +2,9 @@
 // links to its peers, the pool, the contexts and the engine; many workers may live in one process. Any thread.
 //
 // Threads. The transport delivers messages; what may take long (operators, direct handlers, passes) runs on the pool.
-// Nothing blocks a thread of either. Life: Create, Start; then Close or Abort, which end on a thread of their own,
-// since they join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be
-// freed.
+// Nothing blocks a thread of the transport; one of the pool may wait where another takes its place meanwhile
+// (Executor::BlockingScope). Life: Create, Start; then Close or Abort, which end on a thread of their own, since they
+// join the others. Links and requests hold the worker; both let go when it ends, so it must be ended to be freed.
 //
 // Locks, in this order: DistEngine's, links', peers_mutex_/handlers_mutex_/leases_mutex_; the last three are leaves but
 // for the clock's.
@@ -187,6 +187,9 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void AbandonContext(int64_t context_id, const Status& status);
 
   // Clean-up (peers.cc)
+  void OnCleanup(WorkerId from, int64_t context_id);
+  // Releases the part here and tells those who know of it by us, but for `except`; whether it was here.
+  bool DropContext(int64_t context_id, const Status& status, WorkerId except);
   struct CleanUp {
     WorkerId worker = -1;
     int64_t context_id = 0;
@@ -213,7 +216,6 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
                  Result<ValueList> outcome);
   // A reply as a frame, with the profile if there is one; without its events when they do not fit beside the results.
   Result<EncodedFrame> EncodeReply(Message reply, const std::vector<bool>& record_grad, const Request::Facts& facts);
-  void OnCleanup(WorkerId from, int64_t context_id);
 
   // The end
   enum class State { kNew, kOpen, kClosing, kClosed };

@@ -491,8 +491,9 @@ GF_API gf_worker* gf_worker_ref(gf_worker* worker);
 /* Giving back the last handle aborts the worker in the background when it is still open. */
 GF_API void gf_worker_unref(gf_worker* worker);
 
-/* JSON: name, id, group, incarnation, address, transport, peers [{name, id, address, state}], contexts, passes, calls,
- * requests. Two-call string. */
+/* JSON: name, id, group, incarnation, address, transport, state, peers [{name, id, address, state: "idle" | "connected"
+ * | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
+ * of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added. Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* A member of the group (gf_worker_add_peer). */
