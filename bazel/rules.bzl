@@ -180,3 +180,24 @@ def gf_tests(folder, deps, **kwargs):
             deps = deps + shared,
             **kwargs
         )
+
+def gf_test_programs(deps):
+    """One program for each _main.cc file of a folder, named for it, less .cc.
+
+    Args:
+      deps: what the programs use; the folder's helpers among them.
+
+    Returns:
+      Their labels.
+    """
+    names = [src[:-len(".cc")] for src in native.glob(["*_main.cc"], allow_empty = True)]
+    for name in names:
+        cc_binary(
+            name = name,
+            testonly = True,
+            srcs = [name + ".cc"],
+            copts = GF_COPTS,
+            linkstatic = True,
+            deps = deps,
+        )
+    return [":" + name for name in names]

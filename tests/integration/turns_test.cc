@@ -235,6 +235,33 @@ TEST_P(TurnsTest, NothingIsExplainedWhereNothingRuns) {
             GF_UNSUPPORTED);
 }
 
+// Whoever gave a turn takes it back with the connection, so the pass may not go on in it.
+TEST(TurnsOverSim, APassEndsWithTheConnectionToWhoGaveItsTurn) {
+  // Resets the connection of the first plain call.
+  Group group("sim", {"worker0", "worker1"},
+              {{"transport.sim.faults", "[{ fault = \"reset\", bytes = [[4, 4]], count = 1 }]"}});
+  group.server(0).On("hello", [](const Request&) { return NewList(); });
+  const Tensor a = WithGrad(Floats({2}, {2, 3}));
+  const Context context = NewContext(group[0]);
+  RemoteOp(group[0], "worker1", In(context), "aten::mul.Tensor", a, a);
+  const Context there = FindContext(group[1], gf_context_id(context));
+  const Tensor twice = Add(a, a);
+  int calls = 0;
+  RegisterHook(twice, [&](const Tensor&) {
+    ++calls;
+    EXPECT_EQ(ErrorOf([&] { CallWorker(group[1], "worker0", "hello", NewList()); }).code,
+              calls == 1 ? GF_PEER_LOST : GF_OK);
+    return Tensor();
+  });
+  const Error error = ErrorOf([&] { Backward(there, {Sum(twice)}, BackwardOptions().Retain()); });
+  EXPECT_EQ(error.code, GF_PASS_ABORTED);
+  EXPECT_THAT(error.root().message, HasSubstr("worker0"));
+  EXPECT_EQ(GradientCount(there), 0u);
+  Backward(there, {Sum(twice)});
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(ReadFloats(Gradient(there, a)), std::vector<float>({2, 2}));
+}
+
 GF_OVER_ALL_TRANSPORTS(TurnsTest);
 
 }  // namespace
