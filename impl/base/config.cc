@@ -24,6 +24,7 @@ const std::vector<ConfigKey>& ConfigKeys() {
   constexpr auto kInteger = ConfigType::kInteger;
   constexpr auto kDuration = ConfigType::kDuration;
   constexpr auto kStrings = ConfigType::kStrings;
+  constexpr auto kNames = ConfigType::kNames;
   constexpr auto kPeers = ConfigType::kPeers;
   constexpr int64_t kAny = INT64_MAX;
   constexpr int64_t kLastId = 32767;
@@ -36,7 +37,8 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"worker.threads", kInteger, "", "number of cores", 1, 1024, false,
        "Threads that run handlers, operators and backward passes. One is enough for any nesting of calls."},
       {"worker.listen", kString, "", "the transport's own", 0, 0, false,
-       "Where to listen, as the transport writes addresses."},
+       "Where to listen, as the transport writes addresses; with several transports `name=address` for each that shall "
+       "not listen at its default, with a blank between them."},
 
       {"group.name", kString, "default", "", 0, 0, false,
        "Workers of different groups refuse each other: 1 to 127 of `A-Z a-z 0-9 _ : . -`."},
@@ -54,7 +56,10 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"group.join_timeout", kDuration, "60s", "", 0, 0, false,
        "How long opening a worker waits for the addresses of the others."},
 
-      {"transport.name", kString, "tensorpipe", "", 0, 0, false, "The transport."},
+      {"transport.name", kNames, "tensorpipe", "", 0, 0, false,
+       "The transport, or an array of them in the order of preference: the worker listens on each, and connects to a "
+       "peer "
+       "by the first that the peer has, too."},
       {"transport.plugin", kString, "", "searched for", 0, 0, false,
        "The transport's plugin file. When it is set no other place is tried."},
       {"transport.plugin_path", kStrings, "", "none", 0, 0, false,
@@ -157,12 +162,10 @@ std::string CheckString(std::string_view key, const json& value) {
   const auto& text = value.get_ref<const std::string&>();
   if (text.find('\0') != std::string::npos) return "a string without NUL characters";
   if (key == "transport.checksum") return text == "header" || text == "all" ? "" : "\"header\" or \"all\"";
-  bool may_be_empty = key != "group.name" && key != "transport.name";
-  if (text.empty()) return may_be_empty ? "" : "a string that is not empty";
+  if (text.empty()) return key != "group.name" ? "" : "a string that is not empty";
   if (key == "worker.name" || key == "group.name") {
     return IsWorkerName(text) ? "" : "1 to 127 characters of A-Z a-z 0-9 _ : . -";
   }
-  if (key == "transport.name") return IsName(text, 63, "_-") ? "" : "1 to 63 characters of A-Z a-z 0-9 _ -";
   if (key == "group.rendezvous") {
     bool file = text.rfind("file:///", 0) == 0 && text.size() > strlen("file:///");
     size_t colon = text.rfind(':');
@@ -183,6 +186,16 @@ std::string CheckInteger(const ConfigKey& key, const json& value) {
 std::string CheckStrings(const json& value) {
   bool good = value.is_array() && std::all_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
   return good ? "" : "an array of strings, as in [\"one\", \"two\"]";
+}
+
+// One name, or an array of different ones.
+std::string CheckNames(const json& value) {
+  constexpr const char* kForm = "a name of 1 to 63 characters of A-Z a-z 0-9 _ -, or an array of different ones";
+  auto is_name = [](const json& v) { return v.is_string() && IsName(v.get_ref<const std::string&>(), 63, "_-"); };
+  if (!value.is_array()) return is_name(value) ? "" : kForm;
+  std::set<json> different(value.begin(), value.end());
+  bool good = !value.empty() && different.size() == value.size() && std::all_of(value.begin(), value.end(), is_name);
+  return good ? "" : kForm;
 }
 
 constexpr char kPeersForm[] = "an array of { id = 0, name = \"trainer\", address = \"...\" }";
@@ -229,6 +242,8 @@ std::string CheckValue(const ConfigKey& key, const json& value) {
       return CheckInteger(key, value);
     case ConfigType::kStrings:
       return CheckStrings(value);
+    case ConfigType::kNames:
+      return CheckNames(value);
     case ConfigType::kPeers:
       return CheckPeers(value);
     case ConfigType::kDuration: {
@@ -267,9 +282,11 @@ Status AddValue(const std::string& key, json value, Values* values) {
 // The value that a text without type stands for (Set, the environment).
 Result<json> ReadText(const std::string& key, std::string_view text) {
   const ConfigKey* known = FindKey(key);
-  bool takes_bare_text = known == nullptr || known->type == ConfigType::kString || known->type == ConfigType::kDuration;
+  bool names = known != nullptr && known->type == ConfigType::kNames;
+  bool takes_bare_text =
+      known == nullptr || names || known->type == ConfigType::kString || known->type == ConfigType::kDuration;
   bool typed_string = known != nullptr && takes_bare_text;
-  bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'');
+  bool quoted = !text.empty() && (text.front() == '"' || text.front() == '\'' || (names && text.front() == '['));
   // A worker may be named 42: for a string only quotes make TOML of the text.
   if (typed_string && !quoted) return json(std::string(text));
   Result<json> value = ParseTomlValue(text);
@@ -326,16 +343,21 @@ bool IsReserved(std::string_view name) {
 }
 
 // GRADFERRY_TRANSPORT_SIM_SEED is transport.sim.seed; "" when the name is of another form. The section is one word,
-// unless it is that of the transport in use, whose name may have underscores.
-std::string TransportOptionOf(std::string_view variable, std::string_view transport) {
+// unless it is that of a transport in use, whose name may have underscores.
+std::string TransportOptionOf(std::string_view variable, const std::vector<std::string>& transports) {
   std::string prefix = VariableOf(kTransport);
   if (variable.substr(0, prefix.size()) != prefix) return "";
   std::string_view rest = variable.substr(prefix.size());
-  std::string in_use = Upper(transport) + "_";
-  size_t length = rest.substr(0, in_use.size()) == in_use ? transport.size() : rest.find('_');
+  size_t length = rest.find('_');
   if (length == std::string_view::npos) return "";
-  bool is_in_use = rest.substr(0, in_use.size()) == in_use;
-  std::string section = is_in_use ? std::string(transport) : Lower(rest.substr(0, length));
+  std::string section = Lower(rest.substr(0, length));
+  for (const std::string& transport : transports) {
+    std::string in_use = Upper(transport) + "_";
+    if (rest.substr(0, in_use.size()) != in_use) continue;
+    section = transport;
+    length = transport.size();
+    break;
+  }
   std::string key = StrCat(kTransport, section, ".", Lower(rest.substr(length + 1)));
   return IsTransportOption(key) ? key : "";
 }
@@ -365,6 +387,7 @@ json DefaultOf(const ConfigKey& key) {
   switch (key.type) {
     case ConfigType::kString:
     case ConfigType::kDuration:
+    case ConfigType::kNames:
       return std::string(text);
     case ConfigType::kStrings:
     case ConfigType::kPeers:
@@ -438,6 +461,8 @@ const char* TypeName(ConfigType type) {
       return "duration";
     case ConfigType::kStrings:
       return "array of strings";
+    case ConfigType::kNames:
+      return "string or array of strings";
     case ConfigType::kPeers:
       return "array of tables";
   }
@@ -549,10 +574,10 @@ Status Config::ApplyEnvironment(const std::vector<std::string>& variables) {
   }
   // Which transport is in use may itself be said by the environment.
   std::swap(environment_, read);
-  std::string transport = GetString("transport.name");
+  std::vector<std::string> transports = GetNames("transport.name");
   std::swap(environment_, read);
   for (const auto& [name, text] : others) {
-    std::string key = TransportOptionOf(name, transport);
+    std::string key = TransportOptionOf(name, transports);
     if (key.empty()) {
       return InvalidArgument(StrCat("the environment has ", name, ", which is no setting of Gradferry's",
                                     DidYouMean(name, VariableNames())));
@@ -604,6 +629,12 @@ int64_t Config::GetDuration(std::string_view key) const {
 }
 
 std::vector<std::string> Config::GetStrings(std::string_view key) const { return Get(key, ConfigType::kStrings); }
+
+std::vector<std::string> Config::GetNames(std::string_view key) const {
+  const json& names = Get(key, ConfigType::kNames);
+  if (names.is_array()) return names;
+  return {names.get<std::string>()};
+}
 
 std::vector<ConfigPeer> Config::GetPeers() const {
   std::vector<ConfigPeer> peers;

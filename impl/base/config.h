@@ -16,7 +16,7 @@
 
 namespace gradferry {
 
-enum class ConfigType : uint8_t { kString, kInteger, kDuration, kStrings, kPeers };
+enum class ConfigType : uint8_t { kString, kInteger, kDuration, kStrings, kNames, kPeers };
 
 // One key, as docs/configuration.md shows it.
 struct ConfigKey {
@@ -72,6 +72,8 @@ class Config {
   int64_t GetInt(std::string_view key) const;
   int64_t GetDuration(std::string_view key) const;  // ns; kNever for "none"
   std::vector<std::string> GetStrings(std::string_view key) const;
+  // Of a key that takes one name or an array of them.
+  std::vector<std::string> GetNames(std::string_view key) const;
   std::vector<ConfigPeer> GetPeers() const;
   // Everything below "transport.sim." as a JSON object, "{}" when there is nothing.
   std::string GetSection(std::string_view prefix) const;

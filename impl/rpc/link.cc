@@ -222,7 +222,13 @@ void Link::CloseBecause(Status why) {
 
 void Link::SetConnection(std::shared_ptr<Connection> connection) {
   std::lock_guard lock(connection_mutex_);
+  transport_ = connection->transport();
   connection_ = std::move(connection);
+}
+
+std::string Link::transport() const {
+  std::lock_guard lock(connection_mutex_);
+  return transport_;
 }
 
 // ---- ClientLink --------------------------------------------------------------------------------------------------

@@ -61,6 +61,8 @@ class Link : public ConnectionEvents {
   int64_t LookAfter(int64_t now, int64_t grace);
   void Rest();
   bool suspect() const { return suspect_; }
+  // The name of the transport that carries it; "" before it has a connection.
+  std::string transport() const;
   // LookAfter has closed the connection.
   bool lost() const { return lost_; }
 
@@ -100,9 +102,10 @@ class Link : public ConnectionEvents {
   uint64_t next_in_ = 0;    // the number of the next frame
   Status reason_;
 
-  std::mutex connection_mutex_;  // guards the next three; before the clock's
+  mutable std::mutex connection_mutex_;  // guards the next four; before the clock's
   std::shared_ptr<Connection> connection_;
   Status verdict_;  // why we close it
+  std::string transport_;
   TimerId introduction_ = 0;
 
   // Held while a frame is numbered and handed to the transport, so that numbers are in the order of sending; the

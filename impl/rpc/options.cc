@@ -39,12 +39,12 @@ Status ReadTorchrunVariables(WorkerOptions& options) {
 
 // Where time jumps when nothing happens (the simulated network), a question every few seconds would make it run for as
 // long as a context is open.
-bool TimeJumps(const std::string& transport_options) {
-  const auto options = nlohmann::json::parse(transport_options, nullptr, /*allow_exceptions=*/false);
+bool TimeJumps(const TransportSpec& transport) {
+  const auto options = nlohmann::json::parse(transport.options, nullptr, /*allow_exceptions=*/false);
   return options.is_object() && options.value("time", nlohmann::json()) == "virtual";
 }
 
-Result<LivenessOptions> ReadLiveness(const Config& config, const std::string& transport_options) {
+Result<LivenessOptions> ReadLiveness(const Config& config, const std::vector<TransportSpec>& transports) {
   LivenessOptions o;
   o.interval = config.GetDuration("liveness.interval");
   o.suspect = config.GetDuration("liveness.suspect");
@@ -52,7 +52,8 @@ Result<LivenessOptions> ReadLiveness(const Config& config, const std::string& tr
   o.introduction = config.GetDuration("liveness.introduction");
   o.lease = config.GetDuration("liveness.lease");
   o.cleanup_budget = config.GetDuration("liveness.cleanup_budget");
-  if (!config.IsSet("liveness.lease") && TimeJumps(transport_options)) o.lease = kNever;
+  const bool jumps = std::any_of(transports.begin(), transports.end(), TimeJumps);
+  if (!config.IsSet("liveness.lease") && jumps) o.lease = kNever;
   constexpr int64_t kLeast = 1000000;
   for (const char* key : {"liveness.interval", "liveness.suspect", "liveness.lost", "liveness.introduction",
                           "liveness.lease", "liveness.cleanup_budget"}) {
@@ -95,8 +96,9 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.rank = config.GetInt("group.rank");
   o.world_size = config.GetInt("group.world_size");
   o.join_timeout = config.GetDuration("group.join_timeout");
-  o.transport = config.GetString("transport.name");
-  o.transport_options = config.GetSection(StrCat("transport.", o.transport));
+  for (const std::string& transport : config.GetNames("transport.name")) {
+    o.transports.push_back({transport, config.GetSection(StrCat("transport.", transport))});
+  }
   o.plugins.explicit_path = config.GetString("transport.plugin");
   o.plugins.folders = config.GetStrings("transport.plugin_path");
   o.call_timeout = config.GetDuration("call.timeout");
@@ -117,7 +119,7 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");
   o.requests = config.GetInt("limits.requests");
-  GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transport_options));
+  GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transports));
 
   if (o.rendezvous == "env") GF_RETURN_IF_ERROR(ReadTorchrunVariables(o));
   if (o.id < 0) o.id = o.rank;

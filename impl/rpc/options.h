@@ -7,7 +7,7 @@
 #include "impl/base/config.h"
 #include "impl/base/status.h"
 #include "impl/rpc/liveness.h"
-#include "impl/transport/transport.h"
+#include "impl/transport/transport_set.h"
 #include "impl/wire/frame.h"
 
 namespace gradferry {
@@ -25,8 +25,7 @@ struct WorkerOptions {
   int64_t world_size = -1;
   int64_t join_timeout = 0;  // ns
 
-  std::string transport;
-  std::string transport_options;  // JSON
+  std::vector<TransportSpec> transports;  // in the order of preference; not empty
   PluginSearch plugins;
 
   int64_t call_timeout = 0;      // ns; kNever: none

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -67,7 +68,7 @@ Status Worker::Start() {
 }
 
 Status Worker::StartTransport() {
-  auto transport = OpenTransport(options_.transport, options_.plugins, options_.transport_options, this);
+  auto transport = OpenTransports(options_.transports, options_.plugins, this);
   if (!transport.ok()) return transport.status();
   transport_ = std::move(*transport);
   limits_.header_bytes = std::min(limits_.header_bytes, transport_->max_header() - kSealBytes);
@@ -105,7 +106,9 @@ Status Worker::JoinGroup() {
   if (!options_.rendezvous.empty()) {
     GF_ASSIGN_OR_RETURN(
         rendezvous_, Rendezvous::Open(options_.rendezvous, options_.rank, options_.world_size, options_.join_timeout));
-    GF_ASSIGN_OR_RETURN(members, rendezvous_->Join(options_.group, self));
+    // With the transport's name, since others may prefer another one.
+    const ConfigPeer entry{id_, name(), WithTransportName(options_.transports[0].name, self.address)};
+    GF_ASSIGN_OR_RETURN(members, rendezvous_->Join(options_.group, entry));
   }
   for (const ConfigPeer& member : members) {
     if (member.id != id_) GF_RETURN_IF_ERROR(AddPeer(member));
@@ -181,7 +184,11 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   auto connection = transport_->Connect(peer.member.address, link);
   if (!connection.ok()) {
     link->CancelIntroduction();
-    return connection.status().WithPeer(peer.member.name);
+    const Status& why = connection.status();
+    return Status(why.code(),
+                  StrCat("worker ", name(), " cannot connect to worker ", peer.member.name, ": ", why.message()))
+        .WithDomain(why.error()->domain)
+        .WithPeer(peer.member.name);
   }
   Hello hello;
   hello.group = options_.group;
@@ -194,6 +201,8 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
     (*connection)->Close();
     return status.WithPeer(peer.member.name);
   }
+  Log(LogLevel::kInfo, "worker ", name(), " connects to worker ", peer.member.name, " by ", link->transport(), " at ",
+      peer.member.address);
   peer.link = link;
   return link;
 }
@@ -441,8 +450,10 @@ std::string Worker::InfoJson() const {
   {
     std::lock_guard lock(peers_mutex_);
     std::set<WorkerId> suspects;
+    std::map<WorkerId, std::string> transports;  // of connections that they made
     for (const auto& link : server_links_) {
       if (link->suspect()) suspects.insert(link->peer());
+      transports[link->peer()] = link->transport();
     }
     for (const auto& [peer_id, peer] : peers_) {
       if (peer.link && peer.link->suspect()) suspects.insert(peer_id);
@@ -450,12 +461,15 @@ std::string Worker::InfoJson() const {
       peers.push_back({{"id", peer_id},
                        {"name", peer.member.name},
                        {"address", peer.member.address},
+                       {"transport", peer.link ? peer.link->transport() : transports[peer_id]},
                        {"state", suspects.count(peer_id) > 0 ? "suspect"
                                  : peer.lost                 ? "lost"
                                  : peer.link                 ? "connected"
                                                              : "idle"}});
     }
   }
+  std::string transports;
+  for (const TransportSpec& spec : options_.transports) transports += StrCat(transports.empty() ? "" : " ", spec.name);
   size_t calls = 0;
   for (const auto& link : links) calls += link->pending();  // not under the lock: links' come before it
   const State state = state_;
@@ -464,7 +478,7 @@ std::string Worker::InfoJson() const {
                {"group", options_.group},
                {"incarnation", incarnation_},
                {"address", address()},
-               {"transport", options_.transport},
+               {"transport", std::move(transports)},
                {"state", StateName(state)},
                {"peers", std::move(peers)},
                {"contexts", container_.size()},

@@ -32,6 +32,7 @@ class PluginConnection final : public Connection {
 
   Status Send(OutFrame frame) override;
   void Close() override;
+  std::string transport() const override { return plugin_->name; }
 
   // The plugin's conn, when connect has returned. Does nothing when the connection has ended meanwhile.
   void Attach(gf_transport_conn* conn);

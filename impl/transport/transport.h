@@ -47,6 +47,8 @@ class Connection {
   // shows as OnClosed.
   virtual Status Send(OutFrame frame) = 0;
   virtual void Close() = 0;
+  // The name of the transport that it is of.
+  virtual std::string transport() const { return ""; }
 };
 
 class TransportEvents {

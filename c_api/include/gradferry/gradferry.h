@@ -491,8 +491,9 @@ GF_API gf_worker* gf_worker_ref(gf_worker* worker);
 /* Giving back the last handle aborts the worker in the background when it is still open. */
 GF_API void gf_worker_unref(gf_worker* worker);
 
-/* JSON: name, id, group, incarnation, address, transport, state, peers [{name, id, address, state: "idle" | "connected"
- * | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
+/* JSON: name, id, group, incarnation, address, transport (several with blanks between), state, peers [{name, id,
+ * address, transport (of the connection that there is, "" when there is none), state: "idle" | "connected" | "suspect"
+ * | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
  * of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added. Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
@@ -502,14 +503,16 @@ typedef struct gf_peer {
   int32_t id;       /* 0..32767 */
   const char* name; /* 1..127 of [A-Za-z0-9_:.-] */
   size_t name_length;
-  const char* address; /* as gf_worker_address gives it over there */
+  const char* address; /* as gf_worker_address gives it over there; without a transport's name it belongs to the first
+                          transport of this worker, so `name=address` where workers have different ones */
   size_t address_length;
 } gf_peer;
 
 /* Adds a member whose address became known later, or tells a new address of a known one. */
 GF_API int32_t gf_worker_add_peer(gf_worker* worker, const gf_peer* peer, gf_error** error);
 
-/* Where this worker listens. Two-call string. */
+/* Where this worker listens: an address as its transport writes them, or, when it has several, `name=address` for each
+ * with blanks between. Two-call string. */
 GF_API int32_t gf_worker_address(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* Closes: refuses new calls, lets the running ones (both ways) end until the deadline, says goodbye to the peers, and

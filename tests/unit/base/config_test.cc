@@ -44,7 +44,7 @@ TEST(ConfigTest, HasDefaults) {
   Config config;
   EXPECT_EQ(config.GetString("worker.name"), "");
   EXPECT_EQ(config.GetString("group.name"), "default");
-  EXPECT_EQ(config.GetString("transport.name"), "tensorpipe");
+  EXPECT_EQ(config.GetNames("transport.name"), std::vector<std::string>({"tensorpipe"}));
   EXPECT_EQ(config.GetInt("worker.id"), -1);
   EXPECT_EQ(config.GetInt("worker.threads"), std::max(1u, std::thread::hardware_concurrency()));
   EXPECT_EQ(config.GetDuration("call.timeout"), int64_t{60} * 1000000000);
