@@ -3,7 +3,7 @@
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 failed=0
-for transport in sim tensorpipe; do
+for transport in sim tensorpipe thrift; do
     if timeout 600 "$root/dev" demo --transport "$transport" 2>&1; then
         echo "PASSED demo.$transport"
     else

@@ -29,7 +29,7 @@ layout() {
     local file
     for file in include/gradferry/{gradferry,transport}.h bin/gradferry-demo \
             lib/libgradferry.so lib/libgradferry.so.0 \
-            lib/gradferry/plugins/libgradferry_transport_{sim,tensorpipe}.so \
+            lib/gradferry/plugins/libgradferry_transport_{sim,tensorpipe,thrift}.so \
             lib/pkgconfig/gradferry.pc lib/cmake/Gradferry/GradferryConfig{,Version}.cmake; do
         [[ -e $prefix/$file ]] || { echo "$file is missing"; return 1; }
     done
@@ -87,4 +87,5 @@ check readme by_readme
 check cmake by_cmake
 check demo_sim demo_trains sim
 check demo_tensorpipe demo_trains tensorpipe
+check demo_thrift demo_trains thrift
 exit $failed

@@ -412,7 +412,9 @@ INSTANTIATE_TEST_SUITE_P(
     All, TransportTest,
     ::testing::Values(Setup{"Sim", "sim", "{}"}, Setup{"SimVirtualTime", "sim", R"({"time": "virtual"})"},
                       Setup{"SimLatency", "sim", R"({"time": "virtual", "latency_max_us": 3000, "seed": 7})"},
-                      Setup{"TensorPipe", "tensorpipe", "{}"}),
+                      Setup{"TensorPipe", "tensorpipe", "{}"}, Setup{"ThriftUnix", "thrift", "{}"},
+                      Setup{"ThriftTcp", "thrift", R"({"address": "tcp://127.0.0.1:0"})"},
+                      Setup{"ThriftThreads", "thrift", R"({"address": "tcp://[::1]:0", "threads": 3})"}),
     [](const auto& info) { return info.param.label; });
 
 }  // namespace

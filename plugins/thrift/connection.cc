@@ -1,0 +1,382 @@
+#include "plugins/thrift/connection.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "plugins/thrift/linger.h"
+#include "plugins/thrift/sockets.h"
+
+namespace gradferry::thrift {
+namespace {
+
+using What = IoResult::What;
+
+constexpr std::chrono::milliseconds kConnectAgain{5};
+// In one round of the loop, so that others come to their turn.
+constexpr int kReadsAtOnce = 32;
+// Small frames whose on_sent waits for the next event; with more of them the loop is woken.
+constexpr size_t kSentAtOnce = 64;
+constexpr uint64_t kSentBytesAtOnce = 64 * 1024;
+
+gf_transport_error ToError(const Status& status) {
+  gf_transport_error error{};
+  error.struct_size = sizeof(error);
+  Fill(&error, status);
+  return error;
+}
+
+}  // namespace
+
+Connection::Connection(Shared* shared, Loop* loop, Owner* owner, Origin origin, Address address)
+    : shared_(shared), loop_(loop), owner_(owner), origin_(origin), address_(std::move(address)) {
+  peer_ = address_.text;
+}
+
+// ---- Connecting --------------------------------------------------------------------------------------------------
+
+void Connection::Dial(void* token) {
+  token_ = token;
+  loop_->Post([self = shared_from_this()] {
+    const int64_t patience = self->shared_->options.connect_timeout_ms;
+    self->SetDeadline(patience, {GF_UNAVAILABLE, "cannot connect to " + self->address_.text + ": no answer within " +
+                                                     std::to_string(patience) + " ms"});
+    self->Connect();
+  });
+}
+
+void Connection::Connect() {
+  if (phase_ == Phase::kEnded) return;
+  phase_ = Phase::kConnecting;
+  bool pending = false, retry = false;
+  FileDescriptor fd;
+  Status status = BeginConnect(address_, &fd, &pending, &retry);
+  if (retry) {
+    loop_->At(Loop::Clock::now() + kConnectAgain, [self = shared_from_this()] { self->Connect(); });
+    return;
+  }
+  if (status.ok()) status = loop_->Watch(fd.get(), pending ? EPOLLOUT : 0u, this);
+  if (!status.ok()) {
+    return End({status.code, "cannot connect to " + address_.text + ": " + status.text}, Farewell::kNone);
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    fd_ = std::move(fd);
+  }
+  if (!pending) OpenStream();
+}
+
+void Connection::OnConnected() {
+  if (Status status = FinishConnect(fd_.get()); !status.ok()) {
+    return End({status.code, "cannot connect to " + address_.text + ": " + status.text}, Farewell::kNone);
+  }
+  OpenStream();
+}
+
+void Connection::Adopt(FileDescriptor fd, std::string peer) {
+  const int64_t patience = shared_->options.handshake_timeout_ms;
+  SetDeadline(patience, {GF_PEER_LOST, peer + " has sent no whole message within " + std::to_string(patience) + " ms"});
+  Status status = loop_->Watch(fd.get(), 0, this);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    peer_ = std::move(peer);
+    fd_ = std::move(fd);
+  }
+  if (!status.ok()) return Refuse(status);
+  OpenStream();
+}
+
+void Connection::OpenStream() {
+  phase_ = Phase::kHandshaking;
+  Status status;
+  if (!address_.is_unix()) {
+    TuneTcp(fd_.get(), shared_->options);
+  } else if (origin_ == Origin::kDialled) {
+    status = CheckPeerUser(fd_.get());
+  }
+  std::unique_ptr<Stream> stream;
+  if (status.ok()) status = owner_->OpenStream(address_.scheme, origin_, fd_.get(), &stream);
+  if (!status.ok()) return Refuse(status);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stream_ = std::move(stream);
+  }
+  ShakeHands();
+}
+
+void Connection::ShakeHands() {
+  uint32_t events = 0;
+  IoResult result = stream_->Handshake(&events);
+  if (result.what == What::kBytes) return Open();
+  if (result.what == What::kWouldBlock) return loop_->Change(fd_.get(), events, this);
+  Refuse({origin_ == Origin::kDialled ? GF_UNAVAILABLE : GF_PEER_LOST, result.error});
+}
+
+void Connection::Open() {
+  if (origin_ == Origin::kDialled) CancelDeadline();
+  phase_ = Phase::kOpen;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (origin_ == Origin::kDialled) peer_ = address_.text;
+    open_ = true;
+    loop_->Change(fd_.get(), EPOLLIN, this);
+    Flush();
+  }
+  if (origin_ == Origin::kDialled) return DeliverSent();
+  token_ = shared_->host->on_accept(shared_->host->ctx, reinterpret_cast<gf_transport_conn*>(this));
+  if (token_ != nullptr) return;
+  discarded_ = true;
+  End({GF_OK, ""}, Farewell::kLinger);
+}
+
+void Connection::SetDeadline(int64_t milliseconds, Status reason) {
+  has_deadline_ = true;
+  deadline_ = loop_->At(Loop::Clock::now() + std::chrono::milliseconds(milliseconds),
+                        [weak = weak_from_this(), reason = std::move(reason)] {
+                          const auto self = weak.lock();
+                          if (self == nullptr || self->phase_ == Phase::kEnded) return;
+                          self->has_deadline_ = false;
+                          if (self->origin_ == Origin::kAccepted) self->shared_->Log(LogLevel::kWarning, reason.text);
+                          self->End(reason, Farewell::kNone);
+                        });
+}
+
+void Connection::CancelDeadline() {
+  if (has_deadline_) loop_->Cancel(deadline_);
+  has_deadline_ = false;
+}
+
+// ---- Sending -----------------------------------------------------------------------------------------------------
+
+Status Connection::Send(const gf_transport_frame& frame, void* op) {
+  if (Status status = CheckFrame(frame); !status.ok()) return status;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_ && !end_.ok()) return end_;
+  if (ended_ || closing_) return {GF_CLOSED, "the connection with " + peer_ + " is closed"};
+  if (!open_ || blocked_ || !write_error_.empty() || !outbox_.empty()) {
+    outbox_.Add(frame, op);
+    return {};
+  }
+  const IoResult result = outbox_.Write(stream_.get(), frame, op);
+  if (result.what == What::kWouldBlock) {
+    WaitForRoom();
+  } else if (result.what != What::kBytes) {
+    // What the peer has sent before it went is still to be read.
+    write_error_ = result.error;
+    loop_->Post([self = shared_from_this()] { self->Receive(); });
+  } else {
+    ScheduleSent();
+  }
+  return {};
+}
+
+// Under the lock.
+void Connection::WaitForRoom() {
+  blocked_ = true;
+  loop_->Change(fd_.get(), EPOLLIN | EPOLLOUT, this);
+}
+
+// Under the lock, on the loop.
+void Connection::Flush() {
+  if (!write_error_.empty()) return;
+  IoResult result = outbox_.Flush(stream_.get());
+  if (result.what == What::kWouldBlock) {
+    if (!blocked_) WaitForRoom();
+    return;
+  }
+  if (blocked_) loop_->Change(fd_.get(), EPOLLIN, this);
+  blocked_ = false;
+  if (result.what == What::kBytes) return;
+  write_error_ = result.error;
+  loop_->Post([self = shared_from_this()] { self->Receive(); });
+}
+
+// Under the lock: the loop shall report what has been sent.
+void Connection::ScheduleSent() {
+  const bool now = outbox_.sent().size() > kSentAtOnce || outbox_.sent_bytes() > kSentBytesAtOnce;
+  if (deferred_ && (deferred_now_ || !now)) return;
+  deferred_ = true;
+  deferred_now_ = now;
+  loop_->Defer(shared_from_this(), now ? Loop::Urgency::kNow : Loop::Urgency::kSoon);
+}
+
+void Connection::RunDeferred() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    deferred_ = deferred_now_ = false;
+  }
+  DeliverSent();
+}
+
+void Connection::DeliverSent() {
+  if (phase_ == Phase::kEnded) return;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (outbox_.sent().empty()) return;
+    outbox_.TakeSent(&reporting_);
+  }
+  for (const Outbox::Sent& sent : reporting_) {
+    ++shared_->counters.frames_sent;
+    shared_->counters.bytes_sent += sent.bytes;
+    ReportSent(sent.op, {});
+  }
+  reporting_.clear();
+}
+
+void Connection::ReportSent(void* op, const Status& status) {
+  if (discarded_) return;
+  const gf_transport_host* host = shared_->host;
+  if (status.ok()) return host->on_sent(host->ctx, token_, op, nullptr);
+  const gf_transport_error error = ToError(status);
+  host->on_sent(host->ctx, token_, op, &error);
+}
+
+// ---- Receiving ---------------------------------------------------------------------------------------------------
+
+void Connection::OnReady(uint32_t events) {
+  const std::shared_ptr<Connection> self = shared_from_this();
+  switch (phase_) {
+    case Phase::kConnecting:
+      return OnConnected();
+    case Phase::kHandshaking:
+      return ShakeHands();
+    case Phase::kOpen:
+      if ((events & EPOLLOUT) != 0) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        Flush();
+      }
+      DeliverSent();
+      if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0) Receive();
+      return;
+    case Phase::kIdle:
+    case Phase::kEnded:
+      return;
+  }
+}
+
+// Reads what is there.
+void Connection::Receive() {
+  if (phase_ != Phase::kOpen) return;
+  iovec pieces[FrameReader::kMaxPieces];
+  for (int reads = 0; reads < kReadsAtOnce; ++reads) {
+    if (closing_) return;
+    const size_t count = reader_.Want(pieces);
+    const IoResult result = stream_->Read(pieces, count);
+    if (result.what == What::kWouldBlock) break;
+    if (result.what == What::kEnd) return Break("the peer closed it");
+    if (result.what == What::kFailed) return Break(result.error);
+    if (Status status = reader_.Took(result.bytes); !status.ok()) return Refuse(status);
+    if (result.drained) break;
+    // What a stream keeps to itself the socket does not announce.
+    if (reads + 1 == kReadsAtOnce && stream_->encrypted()) {
+      loop_->Post([self = shared_from_this()] { self->Receive(); });
+      return;
+    }
+  }
+  std::string write_error;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    write_error = write_error_;
+  }
+  if (!write_error.empty()) Break(write_error);
+}
+
+Status Connection::OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) {
+  const gf_transport_host* host = shared_->host;
+  const int32_t code = host->on_descriptor(host->ctx, token_, &frame, segments);
+  if (code == GF_OK) return {};
+  return {code, "a frame was refused"};
+}
+
+void Connection::OnWholeFrame(uint64_t bytes) {
+  if (!introduced_) CancelDeadline();
+  introduced_ = true;
+  ++shared_->counters.frames_received;
+  shared_->counters.bytes_received += bytes;
+  shared_->host->on_frame(shared_->host->ctx, token_, GF_OK);
+}
+
+Status Connection::OnMessage(std::string_view) { return {GF_INTERNAL, "a message that nobody wants"}; }
+
+// ---- The end -----------------------------------------------------------------------------------------------------
+
+void Connection::Close() {
+  if (closing_.exchange(true)) return;
+  loop_->Post([self = shared_from_this()] {
+    if (self->phase_ != Phase::kEnded) self->End({GF_OK, ""}, Farewell::kLinger);
+  });
+}
+
+// The peer's doing, or the network's.
+void Connection::Break(const std::string& why) {
+  std::string text = "the connection with " + peer_ + " broke";
+  if (reader_.in_message()) text += " within a message";
+  End({GF_PEER_LOST, text + ": " + why}, Farewell::kNone);
+}
+
+// Ours: the peer is not one that we want to talk to, or says what it should not.
+void Connection::Refuse(Status status) {
+  if (phase_ != Phase::kOpen) {
+    if (origin_ == Origin::kAccepted) ++shared_->counters.refused;
+    status.text = (origin_ == Origin::kDialled ? "cannot connect to " : "refused a connection from ") + peer_ + ": " +
+                  status.text;
+  } else {
+    status.text = "closing the connection with " + peer_ + ": " + status.text;
+  }
+  shared_->Log(LogLevel::kWarning, status.text);
+  End(status, Farewell::kLinger);
+}
+
+void Connection::End(Status reason, Farewell farewell) {
+  const std::shared_ptr<Connection> self = shared_from_this();
+  const bool was_open = phase_ == Phase::kOpen;
+  DeliverSent();
+  phase_ = Phase::kEnded;
+  // The host has not heard of an accepted one that was not open.
+  if (!was_open && origin_ == Origin::kAccepted) discarded_ = true;
+  CancelDeadline();
+  FileDescriptor fd;
+  bool linger = false;
+  std::vector<void*> unsent;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closing_) reason = {GF_OK, ""};
+    if (was_open && reason.ok() && write_error_.empty()) outbox_.Flush(stream_.get());
+    ended_ = true;
+    end_ = reason;
+    if (fd_.valid()) loop_->Forget(fd_.get());
+    linger = farewell == Farewell::kLinger && stream_ != nullptr;
+    if (linger) stream_->Finish();
+    fd = std::move(fd_);
+    unsent = outbox_.TakeWaiting();
+    outbox_.TakeSent(&reporting_);
+  }
+  if (linger && !address_.is_unix()) Linger(loop_, std::move(fd));
+  fd.reset();
+
+  for (const Outbox::Sent& sent : reporting_) ReportSent(sent.op, {});
+  Status lost = reason;
+  if (lost.ok()) lost = {GF_CLOSED, "the connection with " + peer_ + " was closed before the frame was sent"};
+  for (void* op : unsent) ReportSent(op, lost);
+  if (!discarded_) {
+    const gf_transport_host* host = shared_->host;
+    if (was_open && reader_.in_frame()) host->on_frame(host->ctx, token_, reason.ok() ? GF_CLOSED : reason.code);
+    const gf_transport_error error = ToError(reason);
+    host->on_closed(host->ctx, token_, &error);
+  }
+  owner_->OnEnded(this);
+}
+
+std::string Connection::PeerJson() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  nlohmann::json json = {{"address", peer_}};
+  json["path"] = address_.is_unix() ? "unix" : "tcp";
+  json["encrypted"] = stream_ != nullptr && stream_->encrypted();
+  if (stream_ != nullptr && stream_->identities() != nullptr) json["identities"] = *stream_->identities();
+  return json.dump();
+}
+
+}  // namespace gradferry::thrift

@@ -1,0 +1,126 @@
+// One connection: a socket, and the host's token. Created by Instance, for an address that is dialled or a socket that
+// was accepted.
+//
+// Life. It connects (dialled), shakes hands (TLS), is taken by the host (accepted), is open, and ends, once, on its
+// loop's thread, which then delivers all that is still owed to the host, and on_closed last. Why it ended is what came
+// first: Close (GF_OK) or an error.
+//
+// Sending. A frame goes to the socket on the thread of whoever sends it, as far as the socket takes it; the rest
+// follows on the loop when the socket is ready. on_sent comes on the loop's thread in any case: for a large frame at
+// once, for small ones with the next event or within a millisecond, so that a call need not wake a second thread.
+//
+// Threads. Send, Close and PeerJson: any. The rest: the loop's, so that events come one at a time.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "plugins/thrift/address.h"
+#include "plugins/thrift/file_descriptor.h"
+#include "plugins/thrift/frame_reader.h"
+#include "plugins/thrift/loop.h"
+#include "plugins/thrift/outbox.h"
+#include "plugins/thrift/shared.h"
+#include "plugins/thrift/status.h"
+#include "plugins/thrift/stream.h"
+
+namespace gradferry::thrift {
+
+enum class Origin { kDialled, kAccepted };
+
+class Connection final : public std::enable_shared_from_this<Connection>,
+                         public Loop::Watcher,
+                         public Loop::Deferred,
+                         private FrameReader::Sink {
+ public:
+  class Owner {
+   public:
+    virtual Status OpenStream(Scheme scheme, Origin origin, int fd, std::unique_ptr<Stream>* out) = 0;
+    // Once, after the connection's last event.
+    virtual void OnEnded(Connection* connection) = 0;
+
+   protected:
+    ~Owner() = default;
+  };
+
+  Connection(Shared* shared, Loop* loop, Owner* owner, Origin origin, Address address);
+
+  Shared* shared() const { return shared_; }
+
+  // Either of these, once. Dial: any thread. Adopt: on the loop; peer: the other side, for texts.
+  void Dial(void* token);
+  void Adopt(FileDescriptor fd, std::string peer);
+
+  Status Send(const gf_transport_frame& frame, void* op);
+  void Close();
+  // What transport.h's peer tells.
+  std::string PeerJson() const;
+
+  void OnReady(uint32_t events) override;
+  void RunDeferred() override;
+
+ private:
+  enum class Phase { kIdle, kConnecting, kHandshaking, kOpen, kEnded };
+
+  void Connect();
+  void OnConnected();
+  void OpenStream();
+  void ShakeHands();
+  void Open();
+  void SetDeadline(int64_t milliseconds, Status reason);
+  void CancelDeadline();
+
+  void WaitForRoom();
+  void Flush();
+  void ScheduleSent();
+  void DeliverSent();
+
+  void Receive();
+  Status OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) override;
+  void OnWholeFrame(uint64_t bytes) override;
+  uint64_t MaxMessage() override { return 0; }
+  Status OnMessage(std::string_view message) override;
+
+  void Break(const std::string& why);
+  void Refuse(Status status);
+  enum class Farewell { kNone, kLinger };
+  void End(Status reason, Farewell farewell);
+  void ReportSent(void* op, const Status& status);
+
+  Shared* const shared_;
+  Loop* const loop_;
+  Owner* const owner_;
+  const Origin origin_;
+  const Address address_;  // of the peer when dialled, else ours
+
+  // Of the loop's thread.
+  Phase phase_ = Phase::kIdle;
+  void* token_ = nullptr;   // set before the first event
+  bool discarded_ = false;  // the host does not want it: no events
+  bool introduced_ = false;
+  FrameReader reader_{this};
+  bool has_deadline_ = false;
+  Loop::Timer deadline_;
+  std::vector<Outbox::Sent> reporting_;
+
+  std::atomic<bool> closing_{false};  // the host has closed it
+
+  mutable std::mutex mutex_;  // guards what follows; the socket is written to under it, nobody else is called
+  std::string peer_;          // for texts; set until it is open
+  FileDescriptor fd_;
+  std::unique_ptr<Stream> stream_;  // set until it is open, and read by the loop's thread without the lock
+  bool open_ = false;               // frames may be written
+  bool blocked_ = false;            // the socket is full
+  bool deferred_ = false;           // the loop knows that something has been sent
+  bool deferred_now_ = false;       // and was woken
+  std::string write_error_;         // nothing can be written any more
+  bool ended_ = false;
+  Status end_;
+  Outbox outbox_;
+};
+
+}  // namespace gradferry::thrift
