@@ -67,6 +67,19 @@ class Decoder {
     id = number;
   }
 
+  void Fixed(const char* name, Bytes32& bytes) {
+    std::string_view raw;
+    if (!errors_.ok()) return;
+    if (!in_.Raw(bytes.size(), &raw)) return FailShort(name, bytes.size());
+    std::memcpy(bytes.data(), raw.data(), bytes.size());
+  }
+
+  void Optional(const char* name, std::optional<Bytes32>& bytes) {
+    bool there = false;
+    Bool(name, there);
+    if (there) Fixed(name, bytes.emplace());
+  }
+
   void Name(const char* name, std::string& value) {
     Scope scope(errors_, name);
     Utf8(value, limits_.name_bytes, "limits.name_bytes");
@@ -173,13 +186,21 @@ class Decoder {
       errors_.Fail(Code::kDataLoss, "this is no Gradferry frame: its magic is missing");
       return 0;
     }
-    uint16_t version = 0;
-    Number("version", version);
-    if (errors_.ok() && version != kProtocolVersion) {
-      errors_.FailField("version", Code::kUnsupported,
-                        StrCat("protocol version ", version, "; this worker speaks ", kProtocolVersion));
+    Number("version", version_);
+    const uint8_t kind = Byte("kind");
+    if (!errors_.ok()) return 0;
+    if (version_ < kOldestProtocol || (version_ > kProtocolVersion && !IsHello(kind))) {
+      errors_.FailField(
+          "version", Code::kUnsupported,
+          StrCat("protocol version ", version_, "; this worker speaks ", kOldestProtocol, " to ", kProtocolVersion));
+    } else if (version_ == 1 && kind > static_cast<uint8_t>(kLastKindOf1)) {
+      errors_.FailField("kind", Code::kDataLoss, StrCat("unknown kind ", int{kind}, ""));
     }
-    return Byte("kind");
+    return kind;
+  }
+
+  static bool IsHello(uint8_t kind) {
+    return kind == static_cast<uint8_t>(MessageKind::kHello) || kind == static_cast<uint8_t>(MessageKind::kHelloReply);
   }
 
   void Body(uint8_t kind, Message& message) {
@@ -198,7 +219,8 @@ class Decoder {
   bool MessageOf(uint8_t kind, Variant& message) {
     Scope scope(errors_, Fields<M>::kName);
     if (!Chosen<M>(kind, message)) return false;
-    if (errors_.ok() && in_.left() != 0) {
+    const bool later = kHasLayout<M> && version_ > kProtocolVersion;
+    if (errors_.ok() && in_.left() != 0 && !later) {
       errors_.Fail(Code::kDataLoss, StrCat(in_.left(), " bytes after the end of the message"));
     }
     return true;
@@ -207,7 +229,9 @@ class Decoder {
   template <class M, class Variant>
   bool Chosen(uint8_t kind, Variant& variant) {
     if (kind != static_cast<uint8_t>(Fields<M>::kKind)) return false;
-    Fields<M>::Visit(*this, variant.template emplace<M>());
+    M& message = variant.template emplace<M>();
+    if constexpr (kHasLayout<M>) message.layout = version_;
+    Fields<M>::Visit(*this, message);
     return true;
   }
 
@@ -407,6 +431,7 @@ class Decoder {
   const WireLimits& limits_;
   FieldErrors errors_;
   Reader in_;
+  uint16_t version_ = 0;  // of the frame
   std::vector<TensorDescription> tensors_;
   SegmentLayout layout_;
   size_t values_ = 0;

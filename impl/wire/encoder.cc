@@ -72,6 +72,15 @@ class Encoder {
     out_.Number(static_cast<uint16_t>(id));
   }
 
+  void Fixed(const char*, const Bytes32& bytes) {
+    out_.Raw({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+
+  void Optional(const char* name, const std::optional<Bytes32>& bytes) {
+    Bool(name, bytes.has_value());
+    if (bytes) Fixed(name, *bytes);
+  }
+
   void Name(const char* name, const std::string& value) {
     Scope scope(errors_, name);
     if (value.size() > limits_.name_bytes) {
@@ -163,7 +172,11 @@ class Encoder {
   void Body(const M& m) {
     Scope scope(errors_, Fields<M>::kName);
     out_.Raw(kFrameMagic);
-    out_.Number(kProtocolVersion);
+    if constexpr (kHasLayout<M>) {
+      out_.Number(m.layout);
+    } else {
+      out_.Number(kProtocolVersion);
+    }
     out_.Number(static_cast<uint8_t>(Fields<M>::kKind));
     Fields<M>::Visit(*this, m);
     if (Going() && !record_grad_.empty() && record_grad_.size() != tensors_) {

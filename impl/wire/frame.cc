@@ -8,6 +8,7 @@
 #include "impl/wire/encoder.h"
 #include "impl/wire/layout.h"
 #include "impl/wire/seal.h"
+#include "impl/wire/wire_format.h"
 
 namespace gradferry {
 namespace {
@@ -75,6 +76,16 @@ void UnwrapProfiling(DecodedMessage& decoded) {
   decoded.profiling = RpcProfiling{profiled->most_events, std::move(profiled->profile)};
   auto wrapped = std::move(profiled->wrapped);
   std::visit([&](auto& message) { decoded.message = std::move(message); }, wrapped);
+}
+
+uint16_t FrameVersion(std::string_view header) {
+  uint16_t version = 0;
+  if (header.size() >= kPrefixBytes) std::memcpy(&version, header.data() + kFrameMagic.size(), sizeof version);
+  return version;
+}
+
+void SetFrameVersion(std::string& header, uint16_t version) {
+  std::memcpy(header.data() + kFrameMagic.size(), &version, sizeof version);
 }
 
 Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>& record_grad,

@@ -74,6 +74,12 @@ struct DecodedMessage {
 // Takes an RpcWithProfiling apart: message becomes what it wrapped. Does nothing to other messages.
 void UnwrapProfiling(DecodedMessage& decoded);
 
+// The version in a frame's header, 0 when it is too short to have one. A frame is encoded in kProtocolVersion (Hello
+// and HelloReply in their own); a connection of another version sets that one: there is no kind of message whose layout
+// differs.
+uint16_t FrameVersion(std::string_view header);
+void SetFrameVersion(std::string& header, uint16_t version);
+
 // Decodes in two phases. New checks the whole header and the segments' lengths, allocates the tensors, and says where
 // the segments go; after they are filled, Finish gives the message.
 class FrameDecoder {

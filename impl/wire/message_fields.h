@@ -32,7 +32,11 @@ enum class MessageKind : uint8_t {
   kHeartbeat = 18,
   kContextsAlive = 19,
   kContextsGone = 20,
+  kHelloProof = 21,
 };
+
+// The last kind of version 1.
+inline constexpr MessageKind kLastKindOf1 = MessageKind::kContextsGone;
 
 // kKind and kName for messages; Visit for them and for the structs within them.
 template <class M>
@@ -52,6 +56,9 @@ struct Fields<Hello> {
     codec.Number("incarnation", m.incarnation);
     codec.Worker("to", m.to);
     codec.Name("to_name", m.to_name);
+    if (m.layout < 2) return;
+    codec.Number("capabilities", m.capabilities);
+    codec.Fixed("nonce", m.nonce);
   }
 };
 
@@ -66,6 +73,21 @@ struct Fields<HelloReply> {
     codec.Name("name", m.name);
     codec.Worker("id", m.id);
     codec.Number("incarnation", m.incarnation);
+    if (m.layout < 2) return;
+    codec.Number("capabilities", m.capabilities);
+    codec.Fixed("nonce", m.nonce);
+    codec.Optional("proof", m.proof);
+  }
+};
+
+template <>
+struct Fields<HelloProof> {
+  static constexpr MessageKind kKind = MessageKind::kHelloProof;
+  static constexpr const char* kName = "HelloProof";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Outcome("status", m.status);
+    codec.Optional("proof", m.proof);
   }
 };
 

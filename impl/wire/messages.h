@@ -3,7 +3,9 @@
 // the answer (Reply or Ack) goes back on the same connection with the same call_id.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -16,11 +18,21 @@ namespace gradferry {
 
 using WorkerId = int32_t;  // 0..32767
 inline constexpr WorkerId kMaxWorkerId = 32767;
-inline constexpr uint16_t kProtocolVersion = 1;
+// What this library speaks: the newest version, and the one before it.
+inline constexpr uint16_t kProtocolVersion = 2;
+inline constexpr uint16_t kOldestProtocol = 1;
 
-// First on every connection, from the side that connected.
+using Bytes32 = std::array<uint8_t, 32>;
+
+// Bits of Hello.capabilities; a receiver ignores those that it does not know.
+inline constexpr uint64_t kCapabilityProof = 1;  // has the group's secret, and asks for the proof of it
+
+// First on every connection, from the side that connected. Hello and HelloReply say in which version they are written
+// themselves; what a later version adds at their ends is skipped, so that workers of any versions can tell each other
+// apart.
 struct Hello {
-  uint16_t protocol_min = kProtocolVersion;
+  uint16_t layout = kProtocolVersion;  // the version of the frame that it comes in
+  uint16_t protocol_min = kOldestProtocol;
   uint16_t protocol_max = kProtocolVersion;
   std::string group;
   std::string name;
@@ -28,15 +40,30 @@ struct Hello {
   uint64_t incarnation = 0;
   WorkerId to = 0;  // whom the sender believes to have reached
   std::string to_name;
+  // From version 2 on:
+  uint64_t capabilities = 0;
+  Bytes32 nonce{};  // random, new for each connection
 };
 
 // The answer: OK with the identity of the accepting side, or why not.
 struct HelloReply {
+  uint16_t layout = kProtocolVersion;
   Status status;
   uint16_t protocol = kProtocolVersion;
   std::string name;
   WorkerId id = 0;
   uint64_t incarnation = 0;
+  // From version 2 on:
+  uint64_t capabilities = 0;
+  Bytes32 nonce{};
+  std::optional<Bytes32> proof;  // that the accepting side knows the group's secret
+};
+
+// From the side that connected: what it makes of a HelloReply of version 2. OK with the proof that it knows the group's
+// secret as well, or why it refuses the accepting side. Where there is no secret only a refusal is sent.
+struct HelloProof {
+  Status status;
+  std::optional<Bytes32> proof;
 };
 
 // An orderly end: the sender closes its side; nothing else follows from it.
@@ -192,7 +219,7 @@ struct ContextsGone {
 
 using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling,
                              MarkSendFunctions, MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext,
-                             Ack, MarkNeeded, RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone>;
+                             Ack, MarkNeeded, RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone, HelloProof>;
 
 // "Call", "MarkSendFunctions", ...
 const char* MessageName(const Message& message);

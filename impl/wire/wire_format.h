@@ -7,15 +7,21 @@
 #include <algorithm>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 #include "impl/tensor/packing.h"
 #include "impl/wire/frame.h"
+#include "impl/wire/messages.h"
 
 namespace gradferry {
 
 // "GF", then the protocol version as uint16.
 inline constexpr std::string_view kFrameMagic = "GF";
 inline constexpr size_t kPrefixBytes = 5;  // magic, version, kind
+
+// Messages whose layout is that of their frame's version, which they say themselves.
+template <class M>
+inline constexpr bool kHasLayout = std::is_same_v<M, Hello> || std::is_same_v<M, HelloReply>;
 
 // Error texts and reasons; longer ones are cut when sent.
 inline constexpr uint64_t kTextBytes = 64 * 1024;

@@ -67,7 +67,7 @@ TEST(FrameTest, TheExampleOfTheProtocolIsTrue) {
   call.time_left = INT64_MAX;
   call.name = "add_one";
   const Frame frame = MustEncode(call);
-  EXPECT_EQ(frame.header, std::string("GF\x01\x00\x04"
+  EXPECT_EQ(frame.header, std::string("GF\x02\x00\x04"
                                       "\x07\0\0\0\0\0\0\0"
                                       "\xff\xff\xff\xff\xff\xff\xff\x7f"
                                       "\x00\x01"

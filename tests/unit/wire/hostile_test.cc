@@ -58,8 +58,8 @@ bool HasUnknownCode(const Message& message) {
   const auto status = std::visit(
       [](const auto& m) -> Status {
         using M = std::decay_t<decltype(m)>;
-        if constexpr (std::is_same_v<M, HelloReply> || std::is_same_v<M, Reply> || std::is_same_v<M, AbortPass> ||
-                      std::is_same_v<M, Ack>) {
+        if constexpr (std::is_same_v<M, HelloReply> || std::is_same_v<M, HelloProof> || std::is_same_v<M, Reply> ||
+                      std::is_same_v<M, AbortPass> || std::is_same_v<M, Ack>) {
           return m.status;
         } else {
           return OkStatus();
@@ -107,6 +107,9 @@ class HostileTest : public ::testing::Test {
     auto again = Encode(decoded.message, decoded.requires_grad, SmallLimits());
     ASSERT_TRUE(again.ok()) << again.status().ToString();
     if (HasUnknownCode(decoded.message)) return;
+    // What a later version has added to a Hello is skipped; of the others only the frame says which version it is.
+    if (FrameVersion(frame.header) > kProtocolVersion) return;
+    SetFrameVersion(again->header, FrameVersion(frame.header));
     EXPECT_EQ(again->header, frame.header);
     ASSERT_EQ(again->segments.size(), frame.segments.size());
     for (size_t i = 0; i < frame.segments.size(); ++i) EXPECT_EQ(again->segments[i].size(), frame.segments[i].size());
@@ -245,8 +248,10 @@ class Mutator {
   }
 
   Frame Noise() {
-    Frame frame{std::string("GF\x01\0", 4), {}};
-    frame.header += static_cast<char>(1 + Below(14));
+    Frame frame{std::string("GF", 2), {}};
+    frame.header += static_cast<char>(1 + Below(3));
+    frame.header += '\0';
+    frame.header += static_cast<char>(1 + Below(22));
     for (size_t size = Below(200); size > 0; --size) {
       // Small numbers lead further than large ones.
       frame.header += static_cast<char>(Below(2) == 0 ? 0 : Below(2) == 0 ? Below(10) : Below(256));

@@ -59,9 +59,9 @@ TEST(RefusalTest, PrefixOfAFrame) {
   EXPECT_REFUSED(HeaderBytes(0).Done(), "frame.kind: unknown kind 0");
   EXPECT_REFUSED(HeaderBytes(100).Done(), "frame.kind: unknown kind 100");
   EXPECT_REFUSED(HeaderBytes(255).Done(), "frame.kind: unknown kind 255");
-  const Status version = Refusal(std::string("GF\x02\0\x06", 5));
+  const Status version = Refusal(std::string("GF\x03\0\x06", 5));
   EXPECT_EQ(version.code(), Code::kUnsupported);
-  EXPECT_EQ(version.message(), "frame.version: protocol version 2; this worker speaks 1");
+  EXPECT_EQ(version.message(), "frame.version: protocol version 3; this worker speaks 1 to 2");
 }
 
 TEST(RefusalTest, FieldsOutOfRange) {

@@ -22,10 +22,10 @@ TEST(SealTest, ComesBackAsItWasWritten) {
 }
 
 TEST(SealTest, TheExampleOfTheProtocolIsTrue) {
-  std::string header("GF\x01\x00\x03\x00\x00\x00\x00", 9);  // Goodbye without a reason
+  std::string header("GF\x02\x00\x03\x00\x00\x00\x00", 9);  // Goodbye without a reason
   AppendSeal(header, {2, std::nullopt});
   EXPECT_EQ(header.substr(9, 13), std::string("\x02\0\0\0\0\0\0\0\0\0\0\0\0", 13));
-  EXPECT_EQ(header.substr(22), std::string("\x28\x66\x06\xc4", 4));
+  EXPECT_EQ(header.substr(22), std::string("\xef\x7e\xc2\x9d", 4));
 }
 
 TEST(SealTest, NoChangedBitPasses) {

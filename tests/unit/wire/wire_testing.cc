@@ -16,6 +16,17 @@
 namespace gradferry {
 namespace {
 
+std::string Hex(const void* data, size_t size) {
+  static const char* const digits = "0123456789abcdef";
+  std::string text;
+  for (size_t i = 0; i < size; ++i) {
+    const auto byte = static_cast<const unsigned char*>(data)[i];
+    text += digits[byte >> 4];
+    text += digits[byte & 15];
+  }
+  return text;
+}
+
 // Texts of field values; strings are quoted so that nothing runs together.
 std::string Text(const std::string& text) { return "'" + text + "'"; }
 template <class T>
@@ -26,6 +37,7 @@ std::string Text(const std::vector<T>& numbers) {
   out << ']';
   return out.str();
 }
+std::string Text(const Bytes32& bytes) { return Hex(bytes.data(), bytes.size()); }
 std::string Text(const PassId& pass) { return StrCat(pass.initiator, '/', pass.number); }
 std::string Text(const Status& status) {
   if (status.ok()) return "OK";
@@ -36,17 +48,6 @@ std::string Text(const Status& status) {
         << static_cast<int>(e->retry) << '}';
   }
   return out.str();
-}
-
-std::string Hex(const void* data, size_t size) {
-  static const char* const digits = "0123456789abcdef";
-  std::string text;
-  for (size_t i = 0; i < size; ++i) {
-    const auto byte = static_cast<const unsigned char*>(data)[i];
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
-  }
-  return text;
 }
 
 std::string Text(const ValueList& values);
@@ -80,11 +81,15 @@ std::string Text(const ValueList& values) {
 }
 
 std::string ShowOne(const Hello& m) {
-  return StrCat("Hello ", m.protocol_min, ' ', m.protocol_max, ' ', Text(m.group), Text(m.name), m.id, ' ',
-                m.incarnation, ' ', m.to, Text(m.to_name));
+  return StrCat("Hello ", m.layout, ' ', m.protocol_min, ' ', m.protocol_max, ' ', Text(m.group), Text(m.name), m.id,
+                ' ', m.incarnation, ' ', m.to, Text(m.to_name), m.capabilities, ' ', Text(m.nonce));
 }
 std::string ShowOne(const HelloReply& m) {
-  return StrCat("HelloReply ", Text(m.status), m.protocol, Text(m.name), m.id, ' ', m.incarnation);
+  return StrCat("HelloReply ", m.layout, Text(m.status), m.protocol, Text(m.name), m.id, ' ', m.incarnation, ' ',
+                m.capabilities, ' ', Text(m.nonce), m.proof ? Text(*m.proof) : "none");
+}
+std::string ShowOne(const HelloProof& m) {
+  return StrCat("HelloProof ", Text(m.status), m.proof ? Text(*m.proof) : "none");
 }
 std::string ShowOne(const Goodbye& m) { return StrCat("Goodbye ", Text(m.reason)); }
 std::string ShowOne(const Call& m) {
@@ -308,14 +313,27 @@ std::vector<at::Tensor> SampleTensors() {
   return tensors;
 }
 
+namespace {
+Bytes32 Sample32(uint8_t first) {
+  Bytes32 bytes;
+  for (uint8_t& byte : bytes) byte = first++;
+  return bytes;
+}
+}  // namespace
+
 std::vector<Message> SampleMessages() {
   const at::Tensor scalar = at::ones({}, at::kFloat);
   const at::Tensor sparse =
       at::sparse_coo_tensor(at::tensor({2}, at::kLong).reshape({1, 1}), at::ones({1}, at::kFloat), {3});
   std::vector<Message> messages;
-  messages.emplace_back(Hello{1, 3, "g", "trainer0", 4, 0xfedcba9876543210, kMaxWorkerId, "ps"});
-  messages.emplace_back(HelloReply{OkStatus(), 1, "ps", 32767, 6});
-  messages.emplace_back(HelloReply{Status(Code::kUnauthenticated, "no"), 1, "ps", 0, 6});
+  messages.emplace_back(Hello{2, 1, 3, "g", "trainer0", 4, 0xfedcba9876543210, kMaxWorkerId, "ps", 9, Sample32(1)});
+  messages.emplace_back(Hello{1, 1, 3, "g", "trainer0", 4, 0xfedcba9876543210, kMaxWorkerId, "ps", 0, {}});
+  messages.emplace_back(HelloReply{2, OkStatus(), 1, "ps", 32767, 6, 1ull << 63, Sample32(2), Sample32(3)});
+  messages.emplace_back(HelloReply{1, OkStatus(), 1, "ps", 32767, 6, 0, {}, {}});
+  messages.emplace_back(
+      HelloReply{2, Status(Code::kUnauthenticated, "no"), 1, "ps", 0, 6, 0, Sample32(2), std::nullopt});
+  messages.emplace_back(HelloProof{OkStatus(), Sample32(5)});
+  messages.emplace_back(HelloProof{SampleStatus(), std::nullopt});
   messages.emplace_back(Goodbye{"done"});
   messages.emplace_back(SampleCall({}));
   messages.emplace_back(
