@@ -2,6 +2,7 @@
 #include "impl/transport/connection.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
@@ -21,6 +22,35 @@ Status Shielded(Callback&& callback) {
   } catch (...) {
     return StatusFromCurrentException();
   }
+}
+
+Result<PeerInfo> ReadPeerInfo(const std::string& text) {
+  using nlohmann::json;
+  const json facts = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto wrong = [](const char* what) {
+    return Internal(StrCat("the transport says of a peer what is no JSON object with ", what));
+  };
+  if (!facts.is_object()) return wrong("facts");
+  PeerInfo info;
+  const auto string = [&facts](const char* key, std::string* value) {
+    const auto it = facts.find(key);
+    if (it == facts.end()) return true;
+    if (it->is_string()) *value = it->get<std::string>();
+    return it->is_string();
+  };
+  if (!string("address", &info.address)) return wrong("an \"address\" that is a string");
+  if (!string("path", &info.path)) return wrong("a \"path\" that is a string");
+  if (const auto it = facts.find("encrypted"); it != facts.end()) {
+    if (!it->is_boolean()) return wrong("\"encrypted\" as a boolean");
+    info.encrypted = *it;
+  }
+  if (const auto it = facts.find("identities"); it != facts.end()) {
+    const bool names =
+        it->is_array() && std::all_of(it->begin(), it->end(), [](const json& v) { return v.is_string(); });
+    if (!names) return wrong("\"identities\" as an array of strings");
+    info.identities = it->get<std::vector<std::string>>();
+  }
+  return info;
 }
 
 }  // namespace
@@ -98,6 +128,25 @@ Status PluginConnection::Send(OutFrame frame) {
 void PluginConnection::Close() {
   std::lock_guard lock(call_mutex_);
   if (!ended_ && conn_ != nullptr) plugin_->vtable.close(conn_);
+}
+
+Result<PeerInfo> PluginConnection::Peer() {
+  std::string text;
+  {
+    std::lock_guard lock(call_mutex_);
+    if (ended_ || conn_ == nullptr) return Lost();
+    size_t length = 0;
+    int32_t code = plugin_->vtable.peer(conn_, nullptr, 0, &length);
+    if (code == 0) {
+      text.resize(length + 1);  // with its NUL
+      code = plugin_->vtable.peer(conn_, text.data(), text.size(), &length);
+    }
+    if (code != 0) return StatusFromPlugin(plugin_->name, code, nullptr);
+    text.resize(std::min(length, text.size()));
+  }
+  auto info = ReadPeerInfo(text);
+  if (!info.ok()) return info.status().WithDomain("transport." + plugin_->name);
+  return info;
 }
 
 // ---- Calls of PluginTransport ----

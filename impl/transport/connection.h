@@ -3,8 +3,8 @@
 // completed once and in order, each frame ended once, nothing lost at the end). Made by PluginTransport, which finds it
 // by its token for each event, so that an event for a connection that has ended meets nothing.
 //
-// Locks, in this order: call_mutex_, ops_mutex_. The plugin's send and close run under call_mutex_. That is safe
-// because neither waits (GF-TRN-01), neither calls back on its caller's stack, and events come with no lock of the
+// Locks, in this order: call_mutex_, ops_mutex_. The plugin's send, close and peer run under call_mutex_. That is safe
+// because none waits (GF-TRN-01), none calls back on its caller's stack, and events come with no lock of the
 // plugin's held (GF-TRN-02): on_sent takes ops_mutex_ only, on_closed takes call_mutex_ only to mark the end. Nobody's
 // callback and no frame's owner is run under either.
 #pragma once
@@ -33,6 +33,7 @@ class PluginConnection final : public Connection {
   Status Send(OutFrame frame) override;
   void Close() override;
   std::string transport() const override { return plugin_->name; }
+  Result<PeerInfo> Peer() override;
 
   // The plugin's conn, when connect has returned. Does nothing when the connection has ended meanwhile.
   void Attach(gf_transport_conn* conn);
@@ -70,7 +71,7 @@ class PluginConnection final : public Connection {
   const std::shared_ptr<const Plugin> plugin_;
   const Live<LiveKind::kConnections> live_;
 
-  std::mutex call_mutex_;  // guards conn_ and ended_; held while the plugin's send and close run
+  std::mutex call_mutex_;  // guards conn_ and ended_; held while the plugin's send, close and peer run
   gf_transport_conn* conn_;
   bool ended_ = false;
 

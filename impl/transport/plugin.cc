@@ -28,6 +28,10 @@ int32_t NoStats(gf_transport*, char* buffer, size_t capacity, size_t* length) {
   return static_cast<int32_t>(Code::kOk);
 }
 
+int32_t NoPeer(gf_transport_conn*, char* buffer, size_t capacity, size_t* length) {
+  return NoStats(nullptr, buffer, capacity, length);
+}
+
 uint64_t MachineNow(gf_transport*) {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -78,6 +82,7 @@ Status CheckRequiredSlots(const gf_transport_vtable& vtable, bool owns_time) {
 
 void FillOptionalSlots(gf_transport_vtable& vtable) {
   if (vtable.stats == nullptr) vtable.stats = NoStats;
+  if (vtable.peer == nullptr) vtable.peer = NoPeer;
   if (vtable.now == nullptr) vtable.now = MachineNow;
   if (vtable.timer_set == nullptr) vtable.timer_set = NoTimerSet;
   if (vtable.timer_cancel == nullptr) vtable.timer_cancel = NoTimerCancel;

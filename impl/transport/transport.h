@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,14 @@ class ConnectionEvents {
   virtual void OnClosed(Status status) = 0;
 };
 
+// What a transport knows of the other side of a connection (the vtable's `peer`).
+struct PeerInfo {
+  std::string address;                                 // empty: not known
+  std::optional<std::vector<std::string>> identities;  // names of workers that it has proof of; none: it proves nothing
+  bool encrypted = false;
+  std::string path;  // how large segments travel; empty: there is no choice
+};
+
 // One connection. Any thread. Send and Close after OnClosed are harmless (Send fails with kPeerLost).
 class Connection {
  public:
@@ -49,6 +58,9 @@ class Connection {
   virtual void Close() = 0;
   // The name of the transport that it is of.
   virtual std::string transport() const { return ""; }
+  // Complete from the first OnDescriptor on. An error when the transport says something that is no such information:
+  // then nobody is to be trusted by it.
+  virtual Result<PeerInfo> Peer() { return PeerInfo(); }
 };
 
 class TransportEvents {
