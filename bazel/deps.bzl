@@ -59,6 +59,17 @@ def gradferry_dependencies():
     )
     _maybe(
         system_library,
+        name = "gradferry_openssl",
+        what = "OpenSSL",
+        env = "GRADFERRY_OPENSSL",
+        apt_package = "libssl-dev",
+        target = "openssl",
+        probe_header = "openssl/ssl.h",
+        header_dirs = ["openssl"],
+        libs = ["ssl", "crypto"],
+    )
+    _maybe(
+        system_library,
         name = "gradferry_tomlplusplus",
         what = "toml++",
         env = "GRADFERRY_TOMLPLUSPLUS",

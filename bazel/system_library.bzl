@@ -151,6 +151,7 @@ system_library = repository_rule(
         "CC",
         "GRADFERRY_GTEST",
         "GRADFERRY_NLOHMANN_JSON",
+        "GRADFERRY_OPENSSL",
         "GRADFERRY_TENSORPIPE",
         "GRADFERRY_TOMLPLUSPLUS",
         "GRADFERRY_TORCH",

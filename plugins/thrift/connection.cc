@@ -167,9 +167,8 @@ Status Connection::Send(const gf_transport_frame& frame, void* op) {
     // What the peer has sent before it went is still to be read.
     write_error_ = result.error;
     loop_->Post([self = shared_from_this()] { self->Receive(); });
-  } else {
-    ScheduleSent();
   }
+  if (!outbox_.sent().empty()) ScheduleSent();
   return {};
 }
 

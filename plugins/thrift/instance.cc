@@ -9,6 +9,7 @@
 #include "plugins/thrift/address.h"
 #include "plugins/thrift/plain_stream.h"
 #include "plugins/thrift/sockets.h"
+#include "plugins/thrift/tls_stream.h"
 
 namespace gradferry::thrift {
 namespace {
@@ -40,15 +41,18 @@ Status Instance::Create(const gf_transport_host* host, std::string_view json, st
   Options options;
   if (Status status = ParseOptions(json, &options); !status.ok()) return status;
   std::unique_ptr<Instance> instance(new Instance(host, std::move(options)));
+  // Until its threads run there is nothing to be shut down.
+  instance->over_ = instance->closing_ = true;
+  const Options& settings = instance->shared_.options;
+  if (!settings.ca.empty() || !settings.certificate.empty() || !settings.key.empty()) {
+    if (Status status = TlsContext::Create(instance->shared_, &instance->tls_); !status.ok()) return status;
+  }
   for (int64_t i = 0; i < instance->shared_.options.threads; ++i) {
     std::unique_ptr<Loop> loop;
-    if (Status status = Loop::Start(&loop); !status.ok()) {
-      // Nothing was there to be shut down.
-      instance->over_ = instance->closing_ = true;
-      return status;
-    }
+    if (Status status = Loop::Start(&loop); !status.ok()) return status;
     instance->loops_.push_back(std::move(loop));
   }
+  instance->over_ = instance->closing_ = false;
   *out = std::move(instance);
   return {};
 }
@@ -68,6 +72,9 @@ Instance::~Instance() {
 // ---- Listening ---------------------------------------------------------------------------------------------------
 
 Status Instance::CheckReach(const Address& address, AddressUse use) const {
+  if (address.scheme == Scheme::kTls && tls_ == nullptr) {
+    return {GF_FAILED_PRECONDITION, address.text + " needs certificates: set transport.thrift.ca, certificate and key"};
+  }
   if (address.scheme != Scheme::kTcp || address.IsLoopback() || shared_.options.insecure) return {};
   return {GF_FAILED_PRECONDITION,
           std::string(use == AddressUse::kListen ? "listening at " : "connecting to ") + address.text +
@@ -150,8 +157,11 @@ Status Instance::Connect(std::string_view text, void* token, gf_transport_conn**
   return {};
 }
 
-Status Instance::OpenStream(Scheme scheme, Origin, int fd, std::unique_ptr<Stream>* out) {
-  if (scheme == Scheme::kTls) return {GF_UNIMPLEMENTED, "tls:// is not there yet"};
+Status Instance::OpenStream(Scheme scheme, Origin origin, int fd, std::unique_ptr<Stream>* out) {
+  if (scheme == Scheme::kTls) {
+    const auto role = origin == Origin::kDialled ? TlsStream::Role::kClient : TlsStream::Role::kServer;
+    return TlsStream::Create(tls_.get(), role, fd, out);
+  }
   *out = std::make_unique<PlainStream>(fd);
   return {};
 }

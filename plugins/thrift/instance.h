@@ -18,6 +18,7 @@
 #include "plugins/thrift/loop.h"
 #include "plugins/thrift/shared.h"
 #include "plugins/thrift/status.h"
+#include "plugins/thrift/tls_context.h"
 
 namespace gradferry::thrift {
 
@@ -49,6 +50,7 @@ class Instance final : private Connection::Owner {
   void Release();
 
   Shared shared_;
+  std::unique_ptr<TlsContext> tls_;  // null when there is no certificate
 
   std::mutex mutex_;  // guards what follows; nothing is called while it is held
   std::condition_variable over_changed_;

@@ -39,7 +39,8 @@ void Outbox::Add(const gf_transport_frame& frame, void* op) {
 }
 
 IoResult Outbox::Flush(Stream* stream) {
-  IoResult result;
+  IoResult result = stream->Push();
+  if (result.what != IoResult::What::kBytes) return result;
   std::array<iovec, kPiecesAtOnce> pieces;
   while (!waiting_.empty()) {
     size_t count = 0;

@@ -29,6 +29,8 @@ class Stream {
   // One call at a time of each of these two; a Read and a Write may come at once.
   virtual IoResult Read(const iovec* pieces, size_t count) = 0;
   virtual IoResult Write(const iovec* pieces, size_t count) = 0;
+  // Passes on what Write has taken and the socket has not. kBytes: nothing is left.
+  virtual IoResult Push() { return {}; }
   // Says goodbye, as far as the protocol has one.
   virtual void Finish() = 0;
 
