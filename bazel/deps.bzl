@@ -45,6 +45,18 @@ def gradferry_dependencies():
         header_dirs = ["tensorpipe"],
         libs = ["tensorpipe"],
     )
+    # OpenSSL without TLS, which is all that the library itself needs of it.
+    _maybe(
+        system_library,
+        name = "gradferry_crypto",
+        what = "OpenSSL",
+        env = "GRADFERRY_OPENSSL",
+        apt_package = "libssl-dev",
+        target = "crypto",
+        probe_header = "openssl/hmac.h",
+        header_dirs = ["openssl"],
+        libs = ["crypto"],
+    )
     _maybe(
         system_library,
         name = "gradferry_gtest",

@@ -94,6 +94,18 @@ const std::vector<ConfigKey>& ConfigKeys() {
        "The operators that peers may call, instead of the built-in list."},
       {"security.operators_extra", kStrings, "", "none", 0, 0, false,
        "Operators that peers may call besides that list."},
+      {"security.secret", kString, "", "none", 0, 0, true,
+       "The group's secret, the same on all workers: who does not prove that he knows it is refused. At least 16 "
+       "bytes; `openssl rand -hex 32` makes a good one. See [protocol.md](protocol.md#proof) for what it protects."},
+      {"security.secret_file", kString, "", "none", 0, 0, false,
+       "A file with the secret, instead of `security.secret`. Only its owner may have rights to it."},
+
+      {"protocol.min", kInteger, "1", "", 1, 2, false,
+       "The oldest version of the protocol that this worker speaks. With a secret version 1 is never spoken, which "
+       "knows no proof."},
+      {"protocol.max", kInteger, "2", "", 1, 2, false,
+       "The newest version of the protocol that this worker speaks: to pin a group while its workers are upgraded one "
+       "by one."},
 
       {"limits.message_bytes", kInteger, "17179869184", "", 1, kAny, false,
        "Bytes of one message from a peer, its tensors included."},
@@ -103,10 +115,15 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.tensors", kInteger, "100000", "", 1, UINT32_MAX, false, "Tensors of one message."},
       {"limits.values", kInteger, "1000000", "", 1, UINT32_MAX, false, "Values of one message, nested ones included."},
       {"limits.nesting", kInteger, "16", "", 1, 64, false, "Depth of lists within lists."},
+      {"limits.dims", kInteger, "64", "", 1, 64, false, "Dimensions of one tensor."},
+      {"limits.name_bytes", kInteger, "255", "", 127, 65535, false,
+       "Bytes of one name: of workers, groups, handlers and operators."},
       {"limits.profile_events", kInteger, "10000", "", 1, 1000000, false,
        "Events of the profile of one call, those of the calls made for it included; later ones are counted only."},
       {"limits.calls_per_peer", kInteger, "65536", "", 1, kAny, false,
        "Calls to one peer that are not answered yet; one more fails with RESOURCE_EXHAUSTED."},
+      {"limits.pending_connections", kInteger, "64", "", 1, 65536, false,
+       "Connections from peers that have not introduced themselves; with one more the oldest of them is closed."},
       {"limits.requests", kInteger, "65536", "", 1, kAny, false,
        "Requests from peers that are not answered yet; one more is answered with RESOURCE_EXHAUSTED."},
   };
@@ -333,9 +350,8 @@ bool IsReserved(std::string_view name) {
   static constexpr std::string_view kNames[] = {"GRADFERRY_PLUGIN_PATH", "GRADFERRY_LIBRARY",   "GRADFERRY_OUTPUT_BASE",
                                                 "GRADFERRY_DISK_CACHE",  "GRADFERRY_PLATFORMS", "GRADFERRY_SKYLIB"};
   static constexpr std::string_view kPrefixes[] = {
-      "GRADFERRY_LOG",          "GRADFERRY_DEMO_",         "GRADFERRY_TORCH",
-      "GRADFERRY_TENSORPIPE",   "GRADFERRY_THRIFT",        "GRADFERRY_GTEST",
-      "GRADFERRY_TOMLPLUSPLUS", "GRADFERRY_NLOHMANN_JSON", "GRADFERRY_RULES_"};
+      "GRADFERRY_LOG",   "GRADFERRY_DEMO_",   "GRADFERRY_TORCH",        "GRADFERRY_TENSORPIPE",    "GRADFERRY_THRIFT",
+      "GRADFERRY_GTEST", "GRADFERRY_OPENSSL", "GRADFERRY_TOMLPLUSPLUS", "GRADFERRY_NLOHMANN_JSON", "GRADFERRY_RULES_"};
   auto is_name = [&](std::string_view reserved) { return name == reserved; };
   auto has_prefix = [&](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; };
   return std::any_of(std::begin(kNames), std::end(kNames), is_name) ||

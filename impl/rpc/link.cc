@@ -45,6 +45,11 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   lengths.reserve(segments.size());
   for (const Segment& segment : segments) lengths.push_back(segment.length);
   if (reason_ = CheckSeal(header); !reason_.ok()) return reason_;
+  const uint16_t agreed = version_, version = FrameVersion(header);
+  if (agreed != 0 && version != 0 && version != agreed && !duplicate_) {
+    return reason_ = Status(Code::kUnsupported, StrCat("a frame of version ", version, " came from ", PeerName(),
+                                                       ", with whom version ", agreed, " was agreed upon"));
+  }
   auto decoder = FrameDecoder::New(header.substr(0, header.size() - kSealBytes), lengths, *home_->limits);
   if (!decoder.ok()) return reason_ = decoder.status();
   decoder_ = std::move(*decoder);
@@ -195,6 +200,7 @@ Status Link::SendFrame(EncodedFrame frame) {
   if (bytes > kWatchedBytes) frame.owner = Watched(silence_, bytes, std::move(frame.owner));
   const auto owner = frame.owner;  // so that nothing of it is freed under the lock
   std::lock_guard lock(send_mutex_);
+  if (const uint16_t version = version_; version != 0) SetFrameVersion(frame.header, version);
   AppendSeal(frame.header, {next_out_, frame.checksum});
   GF_RETURN_IF_ERROR(connection->Send(ToOutFrame(std::move(frame))));
   ++next_out_;
@@ -220,6 +226,29 @@ void Link::CloseBecause(Status why) {
   CloseConnection();
 }
 
+void Link::SetVerdict(Status why) {
+  std::lock_guard lock(connection_mutex_);
+  if (verdict_.ok()) verdict_ = std::move(why);
+}
+
+Status Link::AskForPeer() {
+  std::shared_ptr<Connection> connection;
+  {
+    std::lock_guard lock(connection_mutex_);
+    connection = connection_;
+  }
+  if (!connection) return Status(Code::kPeerLost, "the connection has ended");
+  GF_ASSIGN_OR_RETURN(PeerInfo info, connection->Peer());
+  std::lock_guard lock(connection_mutex_);
+  peer_info_ = std::move(info);
+  return OkStatus();
+}
+
+PeerInfo Link::peer_info() const {
+  std::lock_guard lock(connection_mutex_);
+  return peer_info_;
+}
+
 void Link::SetConnection(std::shared_ptr<Connection> connection) {
   std::lock_guard lock(connection_mutex_);
   transport_ = connection->transport();
@@ -233,8 +262,8 @@ std::string Link::transport() const {
 
 // ---- ClientLink --------------------------------------------------------------------------------------------------
 
-Status ClientLink::Begin(std::shared_ptr<Connection> connection, const Hello& hello) {
-  GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(hello, {}, limits()));
+Status ClientLink::Begin(std::shared_ptr<Connection> connection) {
+  GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(handshake_.hello(), {}, limits()));
   SetConnection(std::move(connection));
   // When it cannot be sent the connection has ended already, and Closed tells why.
   (void)SendFrame(std::move(frame));
@@ -356,18 +385,8 @@ void ClientLink::OnDeadline(uint64_t call_id) {
 }
 
 Status ClientLink::OnMessage(DecodedMessage message) {
-  if (auto* hello = std::get_if<HelloReply>(&message.message)) {
-    if (introduced_) return Status(Code::kDataLoss, "a second HelloReply came");
-    GF_RETURN_IF_ERROR(hello->status);
-    GF_RETURN_IF_ERROR(owner_.introduced(*hello));
-    introduced_ = true;
-    CancelIntroduction();
-    std::lock_guard lock(mutex_);
-    for (EncodedFrame& frame : queued_) GF_RETURN_IF_ERROR(SendFrame(std::move(frame)));
-    queued_.clear();
-    ready_ = true;
-    return OkStatus();
-  }
+  if (refused_) return OkStatus();  // it hangs up when it has read why
+  if (auto* hello = std::get_if<HelloReply>(&message.message)) return OnHelloReply(*hello);
   if (!introduced_) return Status(Code::kDataLoss, StrCat(MessageName(message.message), " came before HelloReply"));
   if (auto* reply = std::get_if<Reply>(&message.message)) return Answer(reply->call_id, std::move(message));
   if (auto* ack = std::get_if<Ack>(&message.message)) return Answer(ack->call_id, std::move(message));
@@ -383,6 +402,33 @@ Status ClientLink::OnMessage(DecodedMessage message) {
   return Status(Code::kDataLoss, StrCat("a ", MessageName(message.message), " is no answer"));
 }
 
+Status ClientLink::OnHelloReply(const HelloReply& reply) {
+  if (introduced_) return Status(Code::kDataLoss, "a second HelloReply came");
+  GF_RETURN_IF_ERROR(AskForPeer());
+  Status status = handshake_.OnReply(reply, peer_info());
+  if (status.ok()) status = owner_.introduced(reply);
+  if (!status.ok()) return Refuse(std::move(status), reply.status.ok() && reply.layout >= 2);
+  if (handshake_.proof()) GF_RETURN_IF_ERROR(SendMessage(*handshake_.proof()));
+  SetVersion(handshake_.version());
+  introduced_ = true;
+  CancelIntroduction();
+  std::lock_guard lock(mutex_);
+  for (EncodedFrame& frame : queued_) GF_RETURN_IF_ERROR(SendFrame(std::move(frame)));
+  queued_.clear();
+  ready_ = true;
+  return OkStatus();
+}
+
+Status ClientLink::Refuse(Status why, bool tell) {
+  // Closed at once the connection might take the message with it; without a limit nobody would close it.
+  const bool waits = home().liveness->introduction != kNever;
+  if (!tell || !waits || !SendMessage(HelloProof{why, std::nullopt}).ok()) return why;
+  refused_ = true;
+  SetVerdict(why);
+  Fail(Named(why));
+  return OkStatus();
+}
+
 Status ClientLink::Answer(uint64_t call_id, DecodedMessage message) {
   if (auto pending = Take(call_id)) pending->done(std::move(message));
   return OkStatus();  // an answer that nobody waits for any more is dropped
@@ -394,13 +440,17 @@ void ClientLink::Closed(Status status) {
     status = Status(Code::kUnavailable,
                     StrCat("the connection broke before the peer introduced itself: ", status.message()));
   }
-  const bool named = status.message().rfind(PeerName(), 0) == 0;
-  status = Status(status.code(), named ? status.message() : StrCat(PeerName(), ": ", status.message()))
-               .WithDomain(status.error()->domain)
-               .WithPeer(owner_.peer_name)
-               .WithRetry(Retry::kSamePeer);
+  status = Named(status);
   owner_.closed(this, status);
   Fail(status);
+}
+
+Status ClientLink::Named(const Status& status) const {
+  const bool named = status.message().rfind(PeerName(), 0) == 0;
+  return Status(status.code(), named ? status.message() : StrCat(PeerName(), ": ", status.message()))
+      .WithDomain(status.error()->domain)
+      .WithPeer(owner_.peer_name)
+      .WithRetry(Retry::kSamePeer);
 }
 
 void ClientLink::Fail(const Status& status) {

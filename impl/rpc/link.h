@@ -14,6 +14,7 @@
 
 #include "impl/base/clock.h"
 #include "impl/base/live.h"
+#include "impl/rpc/handshake.h"
 #include "impl/rpc/liveness.h"
 #include "impl/rpc/metrics.h"
 #include "impl/rpc/ticker.h"
@@ -30,6 +31,7 @@ struct LinkHome {
   const LivenessOptions* liveness = nullptr;
   Clock* clock = nullptr;
   std::shared_ptr<Ticker> ticker;  // a request that waits is a reason; null: heartbeats are off
+  const Identity* self = nullptr;
 };
 
 // Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
@@ -50,6 +52,9 @@ class Link : public ConnectionEvents {
   void CloseConnection();
   // The same; `why` is what Closed gets.
   void CloseBecause(Status why);
+
+  // What the transport knows of the other side; complete once a frame has come.
+  PeerInfo peer_info() const;
 
   // Before the first event: closes the connection unless Introduced within liveness.introduction.
   void ExpectIntroduction();
@@ -79,6 +84,12 @@ class Link : public ConnectionEvents {
   virtual void Closed(Status status) = 0;
 
   void SetConnection(std::shared_ptr<Connection> connection);
+  // Asks the transport for peer_info.
+  Status AskForPeer();
+  // The version that both sides have agreed upon: all frames carry it from here on.
+  void SetVersion(uint16_t version) { version_ = version; }
+  // What Closed gets as the reason, unless there is one already; the connection is left alone.
+  void SetVerdict(Status why);
   const LinkHome& home() const { return *home_; }
   const WireLimits& limits() const { return *home_->limits; }
 
@@ -94,6 +105,7 @@ class Link : public ConnectionEvents {
   const std::shared_ptr<Silence> silence_ = std::make_shared<Silence>();
   std::atomic<bool> suspect_{false};
   std::atomic<bool> lost_{false};
+  std::atomic<uint16_t> version_{0};  // 0: not agreed upon
 
   // Touched by the transport's events only, which come one at a time.
   std::unique_ptr<FrameDecoder> decoder_;
@@ -102,9 +114,10 @@ class Link : public ConnectionEvents {
   uint64_t next_in_ = 0;    // the number of the next frame
   Status reason_;
 
-  mutable std::mutex connection_mutex_;  // guards the next four; before the clock's
+  mutable std::mutex connection_mutex_;  // guards the next five; before the clock's
   std::shared_ptr<Connection> connection_;
   Status verdict_;  // why we close it
+  PeerInfo peer_info_;
   std::string transport_;
   TimerId introduction_ = 0;
 
@@ -136,10 +149,11 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
     std::function<void(ClientLink*, const Status&)> closed;
   };
 
-  ClientLink(const LinkHome* home, Owner owner) : Link(home), owner_(std::move(owner)) {}
+  ClientLink(const LinkHome* home, Owner owner, DialHandshake handshake)
+      : Link(home), owner_(std::move(owner)), handshake_(std::move(handshake)) {}
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.
-  Status Begin(std::shared_ptr<Connection> connection, const Hello& hello);
+  Status Begin(std::shared_ptr<Connection> connection);
 
   // Sends a request; `done` is called once, on a thread of the transport or the clock, unless this returns an error:
   // then nothing was sent, and `request` and `done` are as they were. The call_id is for Abandon.
@@ -180,6 +194,11 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
     Live<LiveKind::kCalls> live;
   };
 
+  Status OnHelloReply(const HelloReply& reply);
+  // The introduction has failed on this side: tells the other one why, which then hangs up.
+  Status Refuse(Status why, bool tell);
+  // An error of this connection, as its users see it.
+  Status Named(const Status& status) const;
   Status SendOrQueue(EncodedFrame frame);
   // Takes a pending request out; null when it is gone.
   std::unique_ptr<Pending> Take(uint64_t call_id);
@@ -187,6 +206,8 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   Status Answer(uint64_t call_id, DecodedMessage message);
 
   const Owner owner_;
+  DialHandshake handshake_;  // touched by events only, once Begin has returned
+  bool refused_ = false;     // likewise
   std::atomic<bool> introduced_{false};
   std::atomic<bool> goodbye_{false};
   std::atomic<uint64_t> next_call_id_{1};

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "impl/rpc/secret.h"
 #include "impl/wire/messages.h"
 
 namespace gradferry {
@@ -67,6 +68,22 @@ Result<LivenessOptions> ReadLiveness(const Config& config, const std::vector<Tra
   return o;
 }
 
+Status ReadProtocol(const Config& config, WorkerOptions& o) {
+  GF_ASSIGN_OR_RETURN(o.secret, ReadSecret(config));
+  o.protocol_min = static_cast<uint16_t>(config.GetInt("protocol.min"));
+  o.protocol_max = static_cast<uint16_t>(config.GetInt("protocol.max"));
+  if (o.protocol_min > o.protocol_max) {
+    return InvalidArgument(
+        StrCat("protocol.min is ", o.protocol_min, ", which is above protocol.max, ", o.protocol_max));
+  }
+  if (o.secret.empty()) return OkStatus();
+  if (o.protocol_max < 2) {
+    return InvalidArgument("protocol.max is 1, and version 1 knows no proof of security.secret");
+  }
+  o.protocol_min = std::max<uint16_t>(o.protocol_min, 2);
+  return OkStatus();
+}
+
 bool IsWorkerName(const std::string& name) {
   auto legal = [](unsigned char c) { return std::isalnum(c) || c == '_' || c == ':' || c == '.' || c == '-'; };
   return !name.empty() && name.size() <= 127 && std::all_of(name.begin(), name.end(), legal);
@@ -115,10 +132,14 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.tensors = config.GetInt("limits.tensors");
   o.limits.values = config.GetInt("limits.values");
   o.limits.profile_events = config.GetInt("limits.profile_events");
+  o.limits.dims = config.GetInt("limits.dims");
+  o.limits.name_bytes = config.GetInt("limits.name_bytes");
   o.limits.nesting = config.GetInt("limits.nesting");
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");
   o.requests = config.GetInt("limits.requests");
+  o.pending_connections = config.GetInt("limits.pending_connections");
+  GF_RETURN_IF_ERROR(ReadProtocol(config, o));
   GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transports));
 
   if (o.rendezvous == "env") GF_RETURN_IF_ERROR(ReadTorchrunVariables(o));

@@ -34,6 +34,10 @@ struct WorkerOptions {
   WireLimits limits;
   uint64_t calls_per_peer = 0;
   uint64_t requests = 0;
+  uint64_t pending_connections = 0;
+  std::string secret;  // empty: none
+  uint16_t protocol_min = 0;
+  uint16_t protocol_max = 0;
   LivenessOptions liveness;
 };
 

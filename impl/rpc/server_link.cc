@@ -8,31 +8,73 @@
 
 namespace gradferry {
 
+void ServerLink::Begin(std::shared_ptr<Connection> connection) {
+  SetConnection(std::move(connection));
+  // What is known already, for whoever never says anything; asked again when the Hello has come.
+  (void)AskForPeer();
+}
+
 Status ServerLink::OnMessage(DecodedMessage message) {
   if (refused_) return OkStatus();  // the peer hangs up when it has read why
-  if (!introduced_) {
-    if (auto* hello = std::get_if<Hello>(&message.message)) return OnHello(*hello);
-    return Status(Code::kUnauthenticated, StrCat("a ", MessageName(message.message), " came before Hello"));
+  if (auto* proof = std::get_if<HelloProof>(&message.message); proof && (introduced_ || handshake_.wants_proof())) {
+    return OnProof(*proof);
   }
-  return OnRequest(std::move(message));
+  if (introduced_) return OnRequest(std::move(message));
+  const bool proving = handshake_.wants_proof();
+  if (auto* hello = std::get_if<Hello>(&message.message); hello && !proving) return OnHello(*hello);
+  return Status(Code::kUnauthenticated,
+                StrCat("a ", MessageName(message.message), " came before ", proving ? "HelloProof" : "Hello"));
 }
 
 Status ServerLink::OnHello(const Hello& hello) {
-  HelloReply reply = worker_->Introduce(hello);
-  if (reply.status.ok()) reply.status = worker_->OnServerLinkReady(shared_from_this());
-  if (reply.status.ok()) {
-    peer_ = hello.id;
-    peer_name_ = hello.name;
-    introduced_ = true;
-    CancelIntroduction();
-  } else {
+  GF_RETURN_IF_ERROR(AskForPeer());
+  hello_ = hello;
+  peer_name_ = hello.name;
+  HelloReply reply = handshake_.OnHello(hello, peer_info());
+  if (reply.status.ok()) reply.status = worker_->MayEnter(hello);
+  if (reply.status.ok() && !handshake_.wants_proof()) reply.status = worker_->Enter(hello, shared_from_this());
+  if (!reply.status.ok()) {
+    reply.proof.reset();
     refused_ = true;
-    Log(LogLevel::kWarning, "refused a connection of ", hello.name, ": ", reply.status.ToString());
+    LogRefusal(reply.status);
+  } else if (!handshake_.wants_proof()) {
+    Admitted();
   }
-  return SendMessage(reply);
+  GF_RETURN_IF_ERROR(SendMessage(reply));
+  if (introduced_) SetVersion(handshake_.version());
+  return OkStatus();
 }
 
-std::string ServerLink::PeerName() const { return introduced_ ? "worker " + peer_name_ : "an unknown peer"; }
+Status ServerLink::OnProof(const HelloProof& proof) {
+  if (introduced_ && proof.status.ok()) return Status(Code::kDataLoss, "a HelloProof came that was not asked for");
+  Status status = handshake_.OnProof(proof);
+  if (status.ok()) status = worker_->Enter(hello_, shared_from_this());
+  if (!status.ok()) {
+    rejected_ = refused_ = true;
+    LogRefusal(status);
+    return status;
+  }
+  SetVersion(handshake_.version());
+  Admitted();
+  return OkStatus();
+}
+
+void ServerLink::Admitted() {
+  peer_ = hello_.id;
+  introduced_ = true;
+  CancelIntroduction();
+}
+
+void ServerLink::LogRefusal(const Status& why) const {
+  Log(LogLevel::kWarning, DescribeConnection(peer_info()), peer_name_.empty() ? "" : " of worker " + peer_name_,
+      " was refused: ", why.ToString());
+}
+
+std::string ServerLink::PeerName() const {
+  if (introduced_) return "worker " + peer_name_;
+  const std::string address = peer_info().address;
+  return "an unknown peer" + (address.empty() ? "" : " at " + address);
+}
 
 std::function<void(Ack)> ServerLink::AckTo(uint64_t call_id) {
   return [self = shared_from_this(), call_id](Ack ack) {
@@ -120,11 +162,20 @@ void ServerLink::Closed(Status status) {
   for (auto& [call_id, weak] : requests) {
     if (auto request = weak.lock()) request->Cancel();
   }
-  if (!status.ok() && !goodbye_) {
-    Log(LogLevel::kInfo, "the connection from ", PeerName(), " ended: ", status.ToString());
+  const bool broke = status.ok() || status.code() == Code::kPeerLost;
+  if (introduced_ && !rejected_) {
+    if (!status.ok() && !goodbye_) {
+      Log(LogLevel::kInfo, "the connection from ", PeerName(), " ended: ", status.ToString());
+    }
+  } else if (!refused_ && handshake_.wants_proof() && broke) {
+    LogRefusal(Status(Code::kUnauthenticated, "it ended before the group secret (security.secret) was proven"));
+  } else if (!refused_ && !broke) {
+    LogRefusal(status);
+  } else if (!refused_) {
+    Log(LogLevel::kInfo, DescribeConnection(peer_info()), " ended before it said anything");
   }
   auto worker = std::exchange(worker_, nullptr);
-  worker->OnServerLinkClosed(this, introduced_ ? peer_.load() : -1, goodbye_, status);
+  worker->OnServerLinkClosed(this, introduced_ && !rejected_ ? peer_.load() : -1, goodbye_, status);
 }
 
 }  // namespace gradferry

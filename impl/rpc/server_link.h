@@ -15,9 +15,10 @@ class Worker;
 
 class ServerLink final : public Link, public std::enable_shared_from_this<ServerLink> {
  public:
-  ServerLink(const LinkHome* home, std::shared_ptr<Worker> worker) : Link(home), worker_(std::move(worker)) {}
+  ServerLink(const LinkHome* home, std::shared_ptr<Worker> worker)
+      : Link(home), worker_(std::move(worker)), handshake_(home->self) {}
 
-  void Begin(std::shared_ptr<Connection> connection) { SetConnection(std::move(connection)); }
+  void Begin(std::shared_ptr<Connection> connection);
 
   WorkerId peer() const { return peer_; }
   bool introduced() const { return introduced_; }
@@ -35,17 +36,24 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
 
  private:
   Status OnHello(const Hello& hello);
+  Status OnProof(const HelloProof& proof);
+  void Admitted();
+  // One line for the log, on who was not let in and why.
+  void LogRefusal(const Status& why) const;
   Status OnRequest(DecodedMessage message);
   std::function<void(Ack)> AckTo(uint64_t call_id);
   void CancelRequest(uint64_t call_id);
 
-  // Dropped when the connection has ended. Touched by events only, as the next five; the first three of them are read
-  // by others after the introduction.
+  // Dropped when the connection has ended. Touched by events only, as all that follows but the requests; peer_,
+  // peer_name_ and introduced_ are read by others after the introduction.
   std::shared_ptr<Worker> worker_;
+  AcceptHandshake handshake_;
+  Hello hello_;  // empty before it has come
   std::atomic<WorkerId> peer_{-1};
   std::string peer_name_;
   std::atomic<bool> introduced_{false};
-  bool refused_ = false;
+  bool refused_ = false;   // and told so
+  bool rejected_ = false;  // by the peer, who does not take us for whom it looks
   bool goodbye_ = false;
 
   std::mutex mutex_;  // guards requests_; a leaf lock

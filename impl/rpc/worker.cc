@@ -35,9 +35,12 @@ Worker::Worker(WorkerOptions options)
       incarnation_(NewIncarnation()),
       allowed_(options_.operators),
       limits_(options_.limits),
+      identity_{options_.group,        options_.name,  id_, incarnation_, options_.protocol_min,
+                options_.protocol_max, options_.secret},
       trace_(std::make_shared<Trace>(options_.name, id_)),
       container_(id_, incarnation_),
-      engine_(this, &container_) {}
+      engine_(this, &container_),
+      pending_connections_(options_.pending_connections) {}
 
 Worker::~Worker() = default;
 
@@ -86,8 +89,9 @@ Status Worker::StartTransport() {
         });
   }
   container_.OnForeign([this](int delta) { OnForeignContexts(delta); });
-  link_home_ = {&limits_, &metrics_, &options_.liveness, clock_,
-                options_.liveness.interval == kNever ? nullptr : ticker_};
+  link_home_ = {
+      &limits_,  &metrics_, &options_.liveness, clock_, options_.liveness.interval == kNever ? nullptr : ticker_,
+      &identity_};
   pool_ = std::make_unique<Executor>(options_.threads, clock_);
   State fresh = State::kNew;
   if (!state_.compare_exchange_strong(fresh, State::kOpen)) return CheckOpen();  // closed meanwhile
@@ -129,18 +133,25 @@ std::string Worker::address() const {
 Status Worker::AddPeer(const ConfigPeer& peer) {
   GF_RETURN_IF_ERROR(CheckWorker(peer.name, peer.id));
   std::lock_guard lock(peers_mutex_);
-  auto named = ids_by_name_.find(peer.name);
-  if (named != ids_by_name_.end() && named->second != peer.id) {
-    return Status(Code::kAlreadyExists, StrCat("the name ", peer.name, " belongs to worker ", named->second));
-  }
+  GF_RETURN_IF_ERROR(CheckMember(peer));
   Peer& entry = peers_[peer.id];
-  if (!entry.member.name.empty() && entry.member.name != peer.name) {
-    return Status(Code::kAlreadyExists, StrCat("the id ", peer.id, " belongs to worker ", entry.member.name));
-  }
   const std::string address = peer.address.empty() ? entry.member.address : peer.address;
   entry.member = peer;
   entry.member.address = address;
   ids_by_name_[peer.name] = peer.id;
+  return OkStatus();
+}
+
+Status Worker::CheckMember(const ConfigPeer& peer) const {
+  const auto named = ids_by_name_.find(peer.name);
+  if (named != ids_by_name_.end() && named->second != peer.id) {
+    return Status(Code::kAlreadyExists, StrCat("the name ", peer.name, " belongs to worker ", named->second));
+  }
+  const auto numbered = peers_.find(peer.id);
+  if (numbered != peers_.end() && !numbered->second.member.name.empty() && numbered->second.member.name != peer.name) {
+    return Status(Code::kAlreadyExists,
+                  StrCat("the id ", peer.id, " belongs to worker ", numbered->second.member.name));
+  }
   return OkStatus();
 }
 
@@ -179,7 +190,8 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
   };
-  auto link = std::make_shared<ClientLink>(&link_home_, std::move(owner));
+  auto link =
+      std::make_shared<ClientLink>(&link_home_, std::move(owner), DialHandshake(&identity_, to, peer.member.name));
   link->ExpectIntroduction();
   auto connection = transport_->Connect(peer.member.address, link);
   if (!connection.ok()) {
@@ -190,14 +202,7 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
         .WithDomain(why.error()->domain)
         .WithPeer(peer.member.name);
   }
-  Hello hello;
-  hello.group = options_.group;
-  hello.name = name();
-  hello.id = id_;
-  hello.incarnation = incarnation_;
-  hello.to = to;
-  hello.to_name = peer.member.name;
-  if (Status status = link->Begin(*connection, hello); !status.ok()) {
+  if (Status status = link->Begin(*connection); !status.ok()) {
     (*connection)->Close();
     return status.WithPeer(peer.member.name);
   }
@@ -294,6 +299,11 @@ std::shared_ptr<ConnectionEvents> Worker::OnAccept(std::shared_ptr<Connection> c
   auto link = std::make_shared<ServerLink>(&link_home_, shared_from_this());
   link->ExpectIntroduction();
   link->Begin(std::move(connection));
+  if (const auto oldest = pending_connections_.Add(link)) {
+    oldest->CloseBecause(Status(Code::kResourceExhausted,
+                                StrCat("limits.pending_connections: more than ", options_.pending_connections,
+                                       " connections have not introduced themselves, and this is the oldest")));
+  }
   return link;
 }
 
@@ -304,37 +314,19 @@ void Worker::OnAddress(std::string address) {
   peers_[id_].member.address = std::move(address);
 }
 
-HelloReply Worker::Introduce(const Hello& hello) {
-  HelloReply reply;
-  reply.name = name();
-  reply.id = id_;
-  reply.incarnation = incarnation_;
-  auto refuse = [&](Code code, std::string why) {
-    reply.status = Status(code, std::move(why)).WithWorker(name());
-    return reply;
-  };
-  if (state_ == State::kClosed) return refuse(Code::kClosed, StrCat("worker ", name(), " is closed"));
-  if (hello.protocol_min > kProtocolVersion || hello.protocol_max < kProtocolVersion) {
-    return refuse(Code::kFailedPrecondition,
-                  StrCat("worker ", hello.name, " speaks versions ", hello.protocol_min, " to ", hello.protocol_max,
-                         " of the protocol, worker ", name(), " speaks ", kProtocolVersion));
-  }
-  if (hello.group != options_.group) {
-    return refuse(Code::kPermissionDenied, StrCat("worker ", hello.name, " is of group \"", hello.group, "\", worker ",
-                                                  name(), " of \"", options_.group, "\""));
-  }
-  if (hello.to != id_ || hello.to_name != name()) {
-    return refuse(Code::kFailedPrecondition, StrCat("worker ", hello.name, " looks for ", hello.to_name, " (", hello.to,
-                                                    "), this is ", name(), " (", id_, ")"));
-  }
-  if (Status status = AddPeer({hello.id, hello.name, ""}); !status.ok()) {
-    return refuse(status.code(), status.message());
-  }
-  OnHello(hello.id, hello.incarnation);
-  return reply;
+Status Worker::MayEnter(const Hello& hello) const {
+  const ConfigPeer peer{hello.id, hello.name, ""};
+  if (state_ == State::kClosed)
+    return Status(Code::kClosed, StrCat("worker ", name(), " is closed")).WithWorker(name());
+  GF_RETURN_IF_ERROR(CheckWorker(peer.name, peer.id).WithWorker(name()));
+  std::lock_guard lock(peers_mutex_);
+  return CheckMember(peer).WithWorker(name());
 }
 
-Status Worker::OnServerLinkReady(std::shared_ptr<ServerLink> link) {
+Status Worker::Enter(const Hello& hello, std::shared_ptr<ServerLink> link) {
+  GF_RETURN_IF_ERROR(AddPeer({hello.id, hello.name, ""}).WithWorker(name()));
+  OnHello(hello.id, hello.incarnation);
+  pending_connections_.Remove(link.get());
   std::lock_guard lock(peers_mutex_);
   if (leaving_) return Status(Code::kClosed, StrCat("worker ", name(), " is closed")).WithWorker(name());
   server_links_.insert(std::move(link));
@@ -348,6 +340,7 @@ void Worker::OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, c
     server_links_.erase(std::static_pointer_cast<ServerLink>(link->shared_from_this()));
     for (const auto& other : server_links_) replaced = replaced || other->peer() == peer;
   }
+  pending_connections_.Remove(link);
   links_changed_.notify_all();
   if (peer < 0 || goodbye) return;
   OnConnectionLost(peer, *link, status);

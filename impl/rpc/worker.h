@@ -30,6 +30,7 @@
 #include "impl/rpc/future.h"
 #include "impl/rpc/link.h"
 #include "impl/rpc/options.h"
+#include "impl/rpc/pending_connections.h"
 #include "impl/rpc/rendezvous.h"
 #include "impl/rpc/request.h"
 #include "impl/tensor/operators.h"
@@ -149,10 +150,12 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Result<WorkerId> FindPeer(const std::string& name, WorkerId id) const;
   Status OnIntroduced(WorkerId peer, const HelloReply& hello);
   void OnLinkClosed(WorkerId peer, ClientLink* link, const Status& status);
-  // The other side of an accepted connection; checks the introduction.
-  HelloReply Introduce(const Hello& hello);
-  // Refused once this worker has said goodbye: nobody would tell the new link.
-  Status OnServerLinkReady(std::shared_ptr<ServerLink> link);
+  // The other side of an accepted connection, whose introduction was good: whether it may become a peer, which changes
+  // nothing yet; and that it does. Refused once this worker has said goodbye: nobody would tell the new link.
+  Status MayEnter(const Hello& hello) const;
+  Status Enter(const Hello& hello, std::shared_ptr<ServerLink> link);
+  // Under peers_mutex_: whether name and id are free, or belong to each other.
+  Status CheckMember(const ConfigPeer& peer) const;
   void OnServerLinkClosed(ServerLink* link, WorkerId peer, bool goodbye, const Status& status);
   void OnGoodbye(WorkerId peer);
   // The peer said who it is: it lives, and may be another incarnation than before.
@@ -232,6 +235,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   const uint64_t incarnation_;
   const OperatorAllowList allowed_;
   WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
+  const Identity identity_;
   RpcMetrics metrics_;
   LinkHome link_home_;  // set before the first link
   std::shared_ptr<Ticker> ticker_;
@@ -252,6 +256,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   std::string address_;
   bool leaving_ = false;  // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;
+
+  PendingConnections pending_connections_;
 
   std::mutex leases_mutex_;              // guards the next three; a leaf
   std::unordered_set<WorkerId> asking_;  // makers of contexts who are being asked

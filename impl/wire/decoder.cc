@@ -400,6 +400,8 @@ class Decoder {
     const uint8_t dims = Byte("dims");
     if (dims > kMaxTensorDims) {
       errors_.FailField("dims", Code::kDataLoss, StrCat(int{dims}, ", more than ", kMaxTensorDims));
+    } else if (dims > limits_.dims) {
+      errors_.FailLimit(dims, "dimensions", "limits.dims", limits_.dims);
     }
     if (!errors_.ok()) return;
     tensor.sizes.resize(dims);

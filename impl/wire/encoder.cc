@@ -267,6 +267,9 @@ class Encoder {
     }
     out_.Number(static_cast<uint8_t>(tensor.form));
     if (tensor.form == TensorForm::kUndefined) return;
+    if (tensor.sizes.size() > limits_.dims) {
+      return errors_.FailLimit(tensor.sizes.size(), "dimensions", "limits.dims", limits_.dims);
+    }
     const auto dtype = DtypeToWire(tensor.dtype);
     if (!dtype.ok()) return errors_.FailWith(dtype.status());
     out_.Number(TensorFlags(tensor));

@@ -80,7 +80,8 @@ void UnwrapProfiling(DecodedMessage& decoded) {
 
 uint16_t FrameVersion(std::string_view header) {
   uint16_t version = 0;
-  if (header.size() >= kPrefixBytes) std::memcpy(&version, header.data() + kFrameMagic.size(), sizeof version);
+  if (header.size() < kPrefixBytes || header.substr(0, kFrameMagic.size()) != kFrameMagic) return version;
+  std::memcpy(&version, header.data() + kFrameMagic.size(), sizeof version);
   return version;
 }
 

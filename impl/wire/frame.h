@@ -29,6 +29,7 @@ struct WireLimits {
   uint32_t tensors = 100000;  // per message
   uint32_t values = 1000000;  // per message, nested ones included
   uint32_t nesting = 16;      // of lists; 64 at most
+  uint32_t dims = 64;         // of a tensor; 64 at most
   uint32_t name_bytes = 255;
   uint32_t profile_events = 10000;  // of the profile that a reply brings
   uint32_t error_chain = 16;        // links, 1 to 255; longer chains lose what is before the root cause when sent
@@ -74,7 +75,7 @@ struct DecodedMessage {
 // Takes an RpcWithProfiling apart: message becomes what it wrapped. Does nothing to other messages.
 void UnwrapProfiling(DecodedMessage& decoded);
 
-// The version in a frame's header, 0 when it is too short to have one. A frame is encoded in kProtocolVersion (Hello
+// The version in a frame's header, 0 when it is none of ours. A frame is encoded in kProtocolVersion (Hello
 // and HelloReply in their own); a connection of another version sets that one: there is no kind of message whose layout
 // differs.
 uint16_t FrameVersion(std::string_view header);

@@ -6,6 +6,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -286,6 +287,11 @@ TEST(FrameTest, EveryLimitHoldsOnBothSides) {
   fits.nesting = 2;
   small.nesting = 1;
   ExpectLimit(call, fits, small, "limits.nesting (1)");
+  fits = small = {};
+  const Message deep = CallWith({Value(at::zeros({1, 1, 1}))});
+  fits.dims = 3;
+  small.dims = 2;
+  ExpectLimit(deep, fits, small, "limits.dims (2)");
   fits = small = {};
   fits.header_bytes = MustEncode(call).header.size();
   small.header_bytes = fits.header_bytes - 1;
