@@ -167,31 +167,22 @@ void LocalGraph::PushReady(Node* node) {
   std::push_heap(ready_.begin(), ready_.end());
 }
 
-void LocalGraph::SetPotential(std::vector<NodePtr> potential) {
-  potential_ = std::move(potential);
-  potential_reach_valid_ = potential_.empty();
-  potential_reach_.clear();
-  for (Node* node : std::exchange(held_back_, {})) PushReady(node);
+void LocalGraph::AddPotential(const edge_list& edges) {
+  for (const Edge& edge : edges) {
+    if (edge.is_valid()) potential_.Add(edge.function.get());
+  }
 }
 
-bool LocalGraph::IsHeldBack(Node* node) {
-  if (potential_.empty()) return false;
-  if (!potential_reach_valid_) {
-    std::vector<Node*> stack;
-    for (const NodePtr& entry : potential_) {
-      if (potential_reach_.insert(entry.get()).second) stack.push_back(entry.get());
-    }
-    while (!stack.empty()) {
-      Node* from = stack.back();
-      stack.pop_back();
-      for (const Edge& edge : from->next_edges()) {
-        if (edge.is_valid() && potential_reach_.insert(edge.function.get()).second)
-          stack.push_back(edge.function.get());
-      }
-    }
-    potential_reach_valid_ = true;
+void LocalGraph::Decide(const Edge& edge) {
+  if (!edge.is_valid()) return;
+  for (Node* node : potential_.Remove(edge.function.get())) {
+    if (held_back_.erase(node) > 0) PushReady(node);
   }
-  return potential_reach_.count(node) > 0;
+}
+
+void LocalGraph::DecideAll() {
+  potential_.Clear();
+  for (Node* node : std::exchange(held_back_, {})) PushReady(node);
 }
 
 Node* LocalGraph::PeekReady() {
@@ -199,8 +190,8 @@ Node* LocalGraph::PeekReady() {
     Node* node = ready_.front().node;
     const NodeState& state = states_.at(node);
     const bool stale = state.ran || state.missing != 0;  // pushed again when its last contribution comes
-    if (!stale && !IsHeldBack(node)) return node;
-    if (!stale) held_back_.push_back(node);
+    if (!stale && !potential_.Contains(node)) return node;
+    if (!stale) held_back_.insert(node);
     std::pop_heap(ready_.begin(), ready_.end());
     ready_.pop_back();
   }

@@ -4,7 +4,7 @@
 //
 // Exactness. Start() makes an entry (the roots, or a send function that was marked) live and walks from it: every edge
 // walked is one contribution that will come. A node runs when all of those have come, unless a send function that may
-// still turn out live could reach it (Potential()): then it is held back until that is known. So a node runs once, with
+// still turn out live could reach it (potential.h): then it is held back until that is known. So a node runs once, with
 // everything, and where nothing is uncertain nothing waits.
 //
 // Chosen inputs. Such a graph also knows what leads to a chosen input, here or on a peer: Choose and Need say where
@@ -25,6 +25,7 @@
 #include "impl/autograd/functions.h"
 #include "impl/base/status.h"
 #include "impl/engine/input_buffer.h"
+#include "impl/engine/potential.h"
 
 namespace gradferry {
 
@@ -61,11 +62,13 @@ class LocalGraph {
   // Nothing more will be started, chosen or needed: what is not needed is forgotten. Before the first Deliver.
   void Restrict();
 
-  // Nodes to which gradients may or may not come yet, by entries that are not live: they and what they reach are held
-  // back. Replaces what was set before.
-  void SetPotential(std::vector<NodePtr> potential);
+  // Edges from which gradients may or may not come: what they lead to is held back until each of them is decided, by a
+  // Start or because none will come. The caller keeps them alive.
+  void AddPotential(const edge_list& edges);
+  void Decide(const torch::autograd::Edge& edge);
+  void DecideAll();
 
-  // Whether some node can run now. May look at the whole graph when there are potential entries.
+  // Whether some node can run now. May look at the whole graph, once, when there are potential entries.
   bool HasReady();
   // Runs one node; HasReady() was true. An error names the node.
   Status RunOne();
@@ -111,7 +114,6 @@ class LocalGraph {
   void PushReady(Node* node);
   // The top of ready_ that may run, after moving held-back nodes aside; null when there is none.
   Node* PeekReady();
-  bool IsHeldBack(Node* node);
   Status Run(NodeState& state);
 
   const bool retain_graph_;
@@ -120,10 +122,8 @@ class LocalGraph {
   const Sinks sinks_;
   std::unordered_map<Node*, NodeState> states_;
   std::vector<Ready> ready_;  // a heap; entries may be stale (ran, or missing again)
-  std::vector<Node*> held_back_;
-  std::vector<NodePtr> potential_;
-  bool potential_reach_valid_ = true;
-  std::unordered_set<Node*> potential_reach_;  // potential_ and what it leads to
+  std::unordered_set<Node*> held_back_;
+  Potential potential_;
 };
 
 }  // namespace gradferry

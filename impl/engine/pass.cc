@@ -44,6 +44,8 @@ Pass::Pass(const PassKind& kind, std::shared_ptr<DistAutogradContext> context, E
     state.marked.resize(send->next_edges().size());
     state.needed.resize(state.marked.size());
     state.chosen = kind_.chosen_inputs;
+    // With chosen inputs nothing runs before all that is decided.
+    if (!kind_.chosen_inputs) graph_->AddPotential(send->next_edges());
     unmarked_tensors_ += state.marked.size();
     state.send = std::move(send);
   }
@@ -185,9 +187,7 @@ void Pass::Handle(PassRoots& roots) {
   run_.root = true;
   SetStage(Stage::kMarking);
   for (const auto& [edge, input] : roots.inputs) graph_->Choose(edge, input);
-  const auto reached = graph_->Start(roots.edges);
-  UpdatePotential();
-  SendMarks(reached);
+  SendMarks(graph_->Start(roots.edges));
   if (kind_.chosen_inputs) {
     roots_ = std::move(roots);
     SendNeeds();
@@ -207,7 +207,6 @@ void Pass::Handle(MarkEvent& event) {
       return FailNow(status);
     }
   }
-  UpdatePotential();
   SendMarks(reached);
   SendNeeds();
   Engage(marks_, std::move(event.reply));
@@ -264,7 +263,9 @@ Status Pass::Mark(int64_t message_id, int64_t output, std::vector<LocalGraph::Re
   }
   if (kind_.chosen_inputs) not_needed_.emplace_back(message_id, output);
   --unmarked_tensors_;
-  const auto more = graph_->Start({state.send->next_edges()[output]});
+  const auto& edge = state.send->next_edges()[output];
+  const auto more = graph_->Start({edge});
+  graph_->Decide(edge);
   reached.insert(reached.end(), more.begin(), more.end());
   return OkStatus();
 }
@@ -433,23 +434,6 @@ void Pass::SendTo(WorkerId to, bool mark, Message message) {
   });
 }
 
-bool Pass::HasUnmarked() const { return !marking_finished_ && unmarked_tensors_ > 0; }
-
-void Pass::UpdatePotential() {
-  if (kind_.chosen_inputs) return;  // nothing runs before that is known
-  std::vector<NodePtr> potential;
-  if (HasUnmarked()) {
-    for (const auto& [id, state] : sends_) {
-      if (state.all_live()) continue;
-      const edge_list& edges = state.send->next_edges();
-      for (size_t i = 0; i < edges.size(); ++i) {
-        if (!state.marked[i] && edges[i].is_valid()) potential.push_back(edges[i].function);
-      }
-    }
-  }
-  graph_->SetPotential(std::move(potential));
-}
-
 void Pass::SettleMarks() {
   if (over_ || marks_.deficit != 0 || !marks_.engaged()) return;
   if (!marks_.root) {
@@ -476,7 +460,7 @@ void Pass::SettleMarks() {
 void Pass::FinishMarking() {
   marking_finished_ = true;
   SetStage(Stage::kRunning);
-  if (!kind_.chosen_inputs) return UpdatePotential();
+  if (!kind_.chosen_inputs) return graph_->DecideAll();
   graph_->Restrict();
   live_sends_ = 0;
   for (const auto& [message_id, state] : sends_) {

@@ -194,11 +194,9 @@ class Pass : public std::enable_shared_from_this<Pass> {
   void SendTo(WorkerId to, bool mark, Message message);
   void SendNeeds();
   void FinishMarking();
-  void UpdatePotential();
   void SettleMarks();
   void SettleRun();
   void EndIfDone();
-  bool HasUnmarked() const;
   // The first message of a wave engages this part in it; the others are answered at once.
   static void Engage(Wave& wave, ReplyCallback reply);
   void FailNow(const Status& status);

@@ -25,6 +25,9 @@ std::string Guess(const char* bytes) {
   return "what came is no Thrift message (framed, strict binary protocol)";
 }
 
+// Length, version, a name of no bytes, sequence number, no arguments.
+constexpr uint64_t kShortestMessage = kLengthSize + 4 + 4 + 4 + 1;
+
 }  // namespace
 
 // ---- Where bytes go ----------------------------------------------------------------------------------------------
@@ -143,20 +146,20 @@ Status FrameReader::ParseStart(bool* more) {
   if ((version & 0xFFFFFF00u) != 0x80010000u) return Bad(Guess(bytes()));
   message_size_ = kLengthSize + static_cast<uint64_t>(Load32(bytes()));
   if (message_size_ > kLengthSize + kMaxMessage) return Bad("a Thrift message has a negative length");
-  if (available() >= kSequenceOffset && std::memcmp(bytes() + kLengthSize, kFrameStart, kMessageStart) != 0) {
+  if (message_size_ < kShortestMessage) return Bad("a Thrift message is shorter than its own beginning");
+  if (available() < kSequenceOffset) return {};
+  if (std::memcmp(bytes() + kLengthSize, kFrameStart, kMessageStart) != 0) {
     const uint64_t most = sink_->MaxMessage();
     if (most == 0) return Bad("a Thrift message came that is no frame");
     if (message_size_ > most) {
       return {GF_RESOURCE_EXHAUSTED, "a Thrift message of " + std::to_string(message_size_) +
                                          " bytes is longer than the " + std::to_string(most) + " that are taken"};
     }
-    if (message_size_ < kSequenceOffset) return Bad("a Thrift message is shorter than its own beginning");
     state_ = State::kMessage;
     *more = true;
     return {};
   }
   if (message_size_ < DescriptorSize(1, 0) + 1) {
-    // A short method of another name ends before kSequenceOffset.
     return Bad("a Thrift message of " + std::to_string(message_size_) + " bytes is too short");
   }
   if (available() < kPrefixSize) return {};

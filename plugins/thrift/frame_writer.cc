@@ -11,7 +11,7 @@ uint64_t MessageSize(const gf_transport_frame& frame) {
   uint64_t size = DescriptorSize(frame.header_length, frame.segment_count) + 1;
   for (uint32_t i = 0; i < frame.segment_count; ++i) {
     const uint64_t length = frame.segments[i].length;
-    if (length > kMaxMessage) return length;
+    if (length > kMaxMessage) return ~uint64_t{0};
     size += kLengthSize + length;
   }
   return size;
@@ -45,9 +45,9 @@ Status CheckFrame(const gf_transport_frame& frame) {
       return {GF_INVALID_ARGUMENT, "segment " + std::to_string(i) + " has no memory"};
     }
   }
-  if (const uint64_t size = MessageSize(frame); size - kLengthSize > kMaxMessage) {
-    return {GF_OUT_OF_RANGE, "a frame of " + std::to_string(size) +
-                                 " bytes is longer than a Thrift message of 2^31 - 1; send it in pieces"};
+  if (MessageSize(frame) - kLengthSize > kMaxMessage) {
+    return {GF_OUT_OF_RANGE,
+            "a frame is longer than a Thrift message may be, which is 2^31 - 1 bytes; send it in pieces"};
   }
   return {};
 }

@@ -19,19 +19,22 @@ constexpr char kTcp[] = R"({"address": "tcp://127.0.0.1:0"})";
 // A client of no particular kind, at an address of the plugin's.
 class Stranger {
  public:
-  explicit Stranger(const std::string& address) {
+  enum class When { kNow, kLater };
+
+  explicit Stranger(const std::string& address, When connect = When::kNow) {
     Address parsed;
     const Status status = ParseAddress(address, AddressUse::kConnect, &parsed);
     EXPECT_TRUE(status.ok()) << status.text;
-    const SocketAddress where = ToSocketAddress(parsed);
-    fd_ = ::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(::connect(fd_, where.get(), where.length), 0);
+    where_ = ToSocketAddress(parsed);
+    fd_ = ::socket(where_.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect == When::kNow) Connect();
   }
   ~Stranger() { Close(); }
   Stranger(const Stranger&) = delete;
   Stranger& operator=(const Stranger&) = delete;
 
   int fd() const { return fd_; }
+  void Connect() { EXPECT_EQ(::connect(fd_, where_.get(), where_.length), 0); }
   void Close() {
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
@@ -73,6 +76,7 @@ class Stranger {
   }
 
  private:
+  SocketAddress where_;
   int fd_ = -1;
 };
 
