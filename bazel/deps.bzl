@@ -102,6 +102,16 @@ def gradferry_dependencies():
         probe_header = "nlohmann/json.hpp",
         header_dirs = ["nlohmann"],
     )
+    _maybe(
+        system_library,
+        name = "gradferry_cli11",
+        what = "CLI11",
+        env = "GRADFERRY_CLI11",
+        apt_package = "libcli11-dev",
+        target = "cli11",
+        probe_header = "CLI/CLI.hpp",
+        header_dirs = ["CLI"],
+    )
 
     _maybe(
         debian_bazel_package,

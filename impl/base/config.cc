@@ -350,8 +350,9 @@ bool IsReserved(std::string_view name) {
   static constexpr std::string_view kNames[] = {"GRADFERRY_PLUGIN_PATH", "GRADFERRY_LIBRARY",   "GRADFERRY_OUTPUT_BASE",
                                                 "GRADFERRY_DISK_CACHE",  "GRADFERRY_PLATFORMS", "GRADFERRY_SKYLIB"};
   static constexpr std::string_view kPrefixes[] = {
-      "GRADFERRY_LOG",   "GRADFERRY_DEMO_",   "GRADFERRY_TORCH",        "GRADFERRY_TENSORPIPE",    "GRADFERRY_THRIFT",
-      "GRADFERRY_GTEST", "GRADFERRY_OPENSSL", "GRADFERRY_TOMLPLUSPLUS", "GRADFERRY_NLOHMANN_JSON", "GRADFERRY_RULES_"};
+      "GRADFERRY_LOG",           "GRADFERRY_DEMO_", "GRADFERRY_TORCH",   "GRADFERRY_TENSORPIPE",
+      "GRADFERRY_THRIFT",        "GRADFERRY_GTEST", "GRADFERRY_OPENSSL", "GRADFERRY_TOMLPLUSPLUS",
+      "GRADFERRY_NLOHMANN_JSON", "GRADFERRY_CLI11", "GRADFERRY_RULES_"};
   auto is_name = [&](std::string_view reserved) { return name == reserved; };
   auto has_prefix = [&](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; };
   return std::any_of(std::begin(kNames), std::end(kNames), is_name) ||

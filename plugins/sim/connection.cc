@@ -24,12 +24,16 @@ int32_t CheckFrame(const gf_transport_frame* frame, gf_transport_error* error) {
     return Fail(error, GF_INVALID_ARGUMENT, "the frame's struct_size is too small");
   }
   if (frame->header == nullptr || frame->header_length == 0 || frame->header_length > kMaxHeader) {
-    return Fail(error, GF_INVALID_ARGUMENT,
+    return Fail(error, frame->header_length > kMaxHeader ? GF_OUT_OF_RANGE : GF_INVALID_ARGUMENT,
                 "the frame's header has " + std::to_string(frame->header_length) + " bytes; 1 to " +
                     std::to_string(kMaxHeader) + " are possible");
   }
   if (frame->segments == nullptr && frame->segment_count != 0) {
     return Fail(error, GF_INVALID_ARGUMENT, "the frame's segments are missing");
+  }
+  for (uint32_t i = 0; i < frame->segment_count; ++i) {
+    if (frame->segments[i].data != nullptr || frame->segments[i].length == 0) continue;
+    return Fail(error, GF_INVALID_ARGUMENT, "segment " + std::to_string(i) + " has a length but no memory");
   }
   return GF_OK;
 }

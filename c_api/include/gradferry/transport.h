@@ -5,28 +5,58 @@
  * tensors, sent from and received into their own memory).
  *
  * A plugin is a shared object that exports one name, gf_transport_entry_v0. The host hands in its table, the plugin
- * hands out a descriptor. The numbered rules say what each side must keep; the host relies on them.
+ * hands out a descriptor. A transport of the plugin's is created by create and ended by shutdown and destroy; in
+ * between it listens, dials and accepts, and every connection lives from connect or on_accept to on_closed.
+ *
+ * All texts are UTF-8, with their length and without NUL, unless they are a const char* alone. Numbers are in the
+ * machine's byte order. Memory of segments has no alignment. struct_size is the size of the struct as its maker knew
+ * it: structs grow at the end, so a field is there when it ends within struct_size.
+ *
+ * The numbered rules say what a plugin keeps, and what the host keeps where the rule says so. Each can be seen from
+ * outside: `gradferry plugin-check FILE` does, and names the rule that was broken. docs/transport-plugins.md gives the
+ * reasons and an example of some 250 lines.
  *
  * Rules
- *   GF-TRN-01  No function of the plugin blocks or waits for the network; what takes time is done on threads of the
- *              plugin's own and reported by an event.
- *   GF-TRN-02  An event (a call of the host's table that reports something) is never delivered on the stack of a call
- *              from the host, but on a thread of the plugin's, with no lock of the plugin's held. The exceptions are
- *              log, now and error texts. The host may call any function of the plugin within an event.
- *   GF-TRN-03  Events of one connection are delivered one at a time. on_sent comes in the order of send. Frames are
- *              delivered in the order in which they were sent.
- *   GF-TRN-04  Every send is completed by exactly one on_sent; until then the bytes of the frame's header and segments
- *              belong to the plugin. The struct and the array of segments are the host's again when send returns.
- *   GF-TRN-05  Every frame is announced by on_descriptor and, when that returned GF_OK, ended by exactly one on_frame;
- *              until then the memory that the host gave belongs to the plugin.
+ *   GF-TRN-01  No function of the plugin but destroy waits: not for the network, not for the peer, not for an event to
+ *              return. What takes time is done on threads of the plugin's own and reported by an event. An event may
+ *              keep its thread for a while (the host allocates memory there); functions return all the same.
+ *   GF-TRN-02  An event (a function of the host's table whose name begins with on_) is never delivered on the stack of
+ *              a call from the host, but on a thread of the plugin's, with no lock of the plugin's held: within an
+ *              event the host may call any function of the plugin but destroy, on that thread and on others, and they
+ *              return before the event does. now and log may be called from anywhere.
+ *   GF-TRN-03  Events of one connection are delivered one at a time; its first may come before connect has returned,
+ *              for an accepted one it comes after on_accept has. Frames are delivered in the order of the calls of
+ *              send, none is lost, doubled or altered while the connection stands. on_sent comes in that order too.
+ *   GF-TRN-04  Every send that returned GF_OK is completed by exactly one on_sent. Until then the bytes of the frame's
+ *              header and segments belong to the plugin, to be read only; after it they are not touched. The struct
+ *              and the array of segments are the host's again when send returns. A send that failed has no on_sent.
+ *   GF-TRN-05  Every frame is announced by on_descriptor and, when that returned GF_OK, ended by exactly one on_frame
+ *              before anything else is announced on the connection. Until then the memory that the host gave belongs to
+ *              the plugin, and exactly the length of each segment is written; after it it is not touched. When
+ *              on_descriptor returned anything else there is no on_frame, and the plugin ends the connection.
  *   GF-TRN-06  Every connection, dialled or accepted, ends with exactly one on_closed, after all its other events, even
- *              when it never came to be. conn is invalid when on_closed returns; the host calls nothing on it then.
- *   GF-TRN-07  close and shutdown are idempotent. After shutdown every connection ends, then on_shutdown comes, once,
- *              and is the last event. destroy is called after it, never on a thread of the plugin's, and may join them.
- *   GF-TRN-08  Bytes from the network are never trusted: they end the connection with an error, at worst. A plugin
- *              whose library cannot keep this says so with GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY.
- *   GF-TRN-09  The plugin writes nothing to stdout or stderr, installs no signal handler, lets no exception out.
- *   GF-TRN-10  Several transports may be created in one process and live side by side.
+ *              when it never came to be. The host calls nothing on conn, and no call on it is under way, when on_closed
+ *              returns; conn is invalid then. When connect failed, or on_accept returned NULL, there are no events.
+ *   GF-TRN-07  close and shutdown are idempotent, in every state and within events. After shutdown every connection
+ *              ends, then on_shutdown comes, once, and is the last event; listen, connect and send fail with an error
+ *              from then on. destroy is called once, when on_shutdown has come (it may still be returning), never on a
+ *              thread of the plugin's; it may join those.
+ *   GF-TRN-08  Bytes from the network are never trusted: they end their connection with an error, at worst; the
+ *              listener and other connections go on. A plugin whose library cannot keep this says so with
+ *              GF_TRANSPORT_CAP_TRUSTED_NETWORK_ONLY and refuses to listen beyond loopback without the option
+ *              trusted_network = true.
+ *   GF-TRN-09  The plugin writes nothing to stdout or stderr, installs no signal handler and raises no signal (SIGPIPE
+ *              included), lets no exception out.
+ *   GF-TRN-10  Several transports may be created in one process and live side by side; one's end does not touch others.
+ *   GF-TRN-11  The file carries the note, exports the entry and nothing else, and needs neither libgradferry nor
+ *              libtorch. The descriptor, its vtable and the options' schema are whole and the same at every call.
+ *   GF-TRN-12  Wrong input is an error and harms nothing: options, addresses, frames beyond a limit, buffers that are
+ *              too small. A function that fails returns a code of gradferry.h and fills error, when there is one: one
+ *              sentence that names what and where.
+ *   GF-TRN-13  With GF_TRANSPORT_CAP_TIME: now never goes back; a timer is due once, not before its time, and not after
+ *              timer_cancel has returned, but on another thread at that moment; while the host holds, time stands
+ *              still where it is not the machine's.
+ *   GF-TRN-14  Nothing is left behind: after on_closed no file, and after destroy no thread, file or memory.
  */
 #ifndef GRADFERRY_TRANSPORT_H_
 #define GRADFERRY_TRANSPORT_H_
@@ -118,18 +148,25 @@ typedef struct gf_transport_vtable {
                     gf_transport_error* error);
   void (*destroy)(gf_transport* transport);
   /* Starts to listen, at an address in the transport's own notation; empty: its default. The actual address, by which a
-   * peer can connect, is written to buffer (at most capacity bytes, *length of them). At most once per transport. */
+   * peer can connect, is written to buffer (at most capacity bytes, *length of them, no NUL). Printable ASCII without
+   * spaces. The host gives 1,024 bytes; what does not fit is GF_OUT_OF_RANGE. The host listens once per transport. */
   int32_t (*listen)(gf_transport* transport, const char* address, size_t address_length, char* buffer, size_t capacity,
                     size_t* length, gf_transport_error* error);
-  /* Starts to connect; frames may be sent at once and wait until it stands. When it fails here there are no events. */
+  /* Starts to connect; frames may be sent at once and wait until it stands. Writes *out before the first event. A bad
+   * address, and what else is known at once, fails here, without events; the rest is reported by on_closed. */
   int32_t (*connect)(gf_transport* transport, const char* address, size_t address_length, void* token,
                      gf_transport_conn** out, gf_transport_error* error);
-  /* Sends a frame, in order. When it fails here there is no on_sent and the connection is unharmed. */
+  /* Sends a frame, in order, from any thread. When it fails here there is no on_sent and the connection is unharmed:
+   * GF_INVALID_ARGUMENT for a frame without header or a segment without memory, GF_OUT_OF_RANGE for one beyond a limit,
+   * GF_CLOSED or why it ended for a connection that has ended. */
   int32_t (*send)(gf_transport_conn* conn, const gf_transport_frame* frame, void* op, gf_transport_error* error);
-  /* Ends the connection; frames on their way may be lost. */
+  /* Ends the connection, from any thread; on_closed follows. Frames on their way may be lost. */
   void (*close)(gf_transport_conn* conn);
+  /* Closes the listener and all connections; on_shutdown follows. */
   void (*shutdown)(gf_transport* transport);
-  /* Optional: counters as a JSON object; two-call pattern. */
+  /* Optional: counters as a JSON object. Two-call pattern: *length becomes the text's length, without NUL; with buffer
+   * NULL that is all, GF_OK; else text and NUL are written when they fit into capacity, and nothing and
+   * GF_OUT_OF_RANGE when not. */
   int32_t (*stats)(gf_transport* transport, char* buffer, size_t capacity, size_t* length);
   /* With GF_TRANSPORT_CAP_TIME, else NULL. Time in ns, of the transport's own. */
   uint64_t (*now)(gf_transport* transport);
@@ -158,8 +195,11 @@ typedef struct gf_transport_descriptor {
   const char* name;      /* "tensorpipe"; [a-z0-9_]+ */
   const char* version;
   const char* vendor;
-  const char* options_schema; /* JSON: {"key": {"type": "string|integer|boolean|array|number", "default": ..., "help":
-                                 "..."}} */
+  /* What the section [transport.<name>] may hold, as JSON, one member for each key:
+   *   {"key": {"type": "string|integer|boolean|number|array|object", "default": ..., "help": "one sentence"}}
+   * type and help must be there; default is of the type, and absent where an option has none. "secret": true keeps
+   * the value out of what is printed. NULL: no options. */
+  const char* options_schema;
   uint64_t max_header;        /* bytes */
   const gf_transport_vtable* vtable;
   uint64_t chunk; /* bytes of a segment that the host should send at a time, so that other frames get between the
