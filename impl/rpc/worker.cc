@@ -436,6 +436,17 @@ const char* Worker::StateName(State state) {
   return "";
 }
 
+namespace {
+
+// What the transport says of the other side, as gf_worker_info shows it.
+nlohmann::json DescribePeer(const PeerInfo& info) {
+  nlohmann::json facts = {{"address", info.address}, {"encrypted", info.encrypted}, {"path", info.path}};
+  if (info.identities) facts["identities"] = *info.identities;
+  return facts;
+}
+
+}  // namespace
+
 std::string Worker::InfoJson() const {
   using nlohmann::json;
   json peers = json::array();
@@ -443,18 +454,22 @@ std::string Worker::InfoJson() const {
   {
     std::lock_guard lock(peers_mutex_);
     std::set<WorkerId> suspects;
-    std::map<WorkerId, std::string> transports;  // of connections that they made
+    std::map<WorkerId, std::shared_ptr<ServerLink>> accepted;
     for (const auto& link : server_links_) {
       if (link->suspect()) suspects.insert(link->peer());
-      transports[link->peer()] = link->transport();
+      accepted[link->peer()] = link;
     }
     for (const auto& [peer_id, peer] : peers_) {
       if (peer.link && peer.link->suspect()) suspects.insert(peer_id);
       if (peer.link) links.push_back(peer.link);
+      const auto from = accepted.find(peer_id);
+      const Link* link = peer.link.get();
+      if (link == nullptr && from != accepted.end()) link = from->second.get();
       peers.push_back({{"id", peer_id},
                        {"name", peer.member.name},
                        {"address", peer.member.address},
-                       {"transport", peer.link ? peer.link->transport() : transports[peer_id]},
+                       {"transport", link != nullptr ? link->transport() : ""},
+                       {"connection", link != nullptr ? DescribePeer(link->peer_info()) : json()},
                        {"state", suspects.count(peer_id) > 0 ? "suspect"
                                  : peer.lost                 ? "lost"
                                  : peer.link                 ? "connected"

@@ -67,7 +67,8 @@ TEST_P(SecretTest, AWorkerThatIsRefusedTriesAgainAndOthersAreServed) {
   Call(gf_worker_close, stranger, kPatience);
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, SecretTest, ::testing::Values(std::string("sim"), std::string("tensorpipe")),
+INSTANTIATE_TEST_SUITE_P(Over, SecretTest,
+                         ::testing::Values(std::string("sim"), std::string("tensorpipe"), std::string("thrift")),
                          [](const auto& info) { return info.param; });
 
 class SecretFileTest : public LiveTest {

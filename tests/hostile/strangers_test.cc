@@ -270,7 +270,7 @@ TEST_P(StrangersTest, WhoeverStandsThereInSilenceGoesInTheEnd) {
   scene.ExpectServed();
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, StrangersTest, ::testing::Values(std::string("sim")),
+INSTANTIATE_TEST_SUITE_P(Over, StrangersTest, ::testing::Values(std::string("sim"), std::string("thrift")),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -174,7 +174,8 @@ TEST_P(VersionsTest, AFrameOfAnotherVersionThanWasAgreedUponEndsTheConnection) {
   EXPECT_TRUE(log.Has({"worker later", "UNSUPPORTED", "version 1", "version 2"})) << log.All();
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, VersionsTest, ::testing::Values(std::string("sim"), std::string("tensorpipe")),
+INSTANTIATE_TEST_SUITE_P(Over, VersionsTest,
+                         ::testing::Values(std::string("sim"), std::string("tensorpipe"), std::string("thrift")),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -492,8 +492,9 @@ GF_API gf_worker* gf_worker_ref(gf_worker* worker);
 GF_API void gf_worker_unref(gf_worker* worker);
 
 /* JSON: name, id, group, incarnation, address, transport (several with blanks between), state, peers [{name, id,
- * address, transport (of the connection that there is, "" when there is none), state: "idle" | "connected" | "suspect"
- * | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
+ * address, transport (of the connection that there is, "" when there is none), connection (null, or what the transport
+ * knows of its other side: {address, encrypted, path, and identities where it has proof of names}), state: "idle" |
+ * "connected" | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
  * of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added. Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 

@@ -22,6 +22,8 @@ class Process {
   Process(const Process&) = delete;
   ~Process();
 
+  pid_t pid() const { return pid_; }
+
   // Stops, continues or kills it.
   void Signal(int signal);
   // Until it is stopped (SIGSTOP); signals take effect later than kill() returns.
