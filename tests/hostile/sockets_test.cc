@@ -399,7 +399,7 @@ TEST_F(SocketsTest, MoreThanTheFilesThatMayBeOpen) {
   // As many as it has, and a few.
   Start({{"limits.pending_connections", "1000"}}, 60);
   LetLoose(
-      "more than its files", [](Socket&) {}, {}, 200);
+      "more than its files", [](Socket&) {}, {"no file descriptors are left"}, 200);
 }
 
 TEST_F(SocketsTest, WhoNeverReads) {
