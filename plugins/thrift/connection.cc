@@ -125,11 +125,17 @@ void Connection::Open() {
     loop_->Change(fd_.get(), EPOLLIN, this);
     Flush();
   }
-  if (origin_ == Origin::kDialled) return DeliverSent();
-  token_ = shared_->host->on_accept(shared_->host->ctx, reinterpret_cast<gf_transport_conn*>(this));
-  if (token_ != nullptr) return;
-  discarded_ = true;
-  End({GF_OK, ""}, Farewell::kLinger);
+  if (origin_ == Origin::kDialled) {
+    DeliverSent();
+  } else {
+    token_ = shared_->host->on_accept(shared_->host->ctx, reinterpret_cast<gf_transport_conn*>(this));
+    if (token_ == nullptr) {
+      discarded_ = true;
+      return End({GF_OK, ""}, Farewell::kLinger);
+    }
+  }
+  // What came together with the end of the handshake the stream has read already; the socket will not announce it.
+  if (stream_->encrypted()) Receive();
 }
 
 void Connection::SetDeadline(int64_t milliseconds, Status reason) {
@@ -295,6 +301,8 @@ void Connection::OnWholeFrame(uint64_t bytes) {
   introduced_ = true;
   ++shared_->counters.frames_received;
   shared_->counters.bytes_received += bytes;
+  shared_->counters.bytes_copied += reader_.copied() - counted_copies_;
+  counted_copies_ = reader_.copied();
   shared_->host->on_frame(shared_->host->ctx, token_, GF_OK);
 }
 

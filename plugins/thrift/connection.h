@@ -103,6 +103,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool discarded_ = false;  // the host does not want it: no events
   bool introduced_ = false;
   FrameReader reader_{this};
+  uint64_t counted_copies_ = 0;
   bool has_deadline_ = false;
   Loop::Timer deadline_;
   std::vector<Outbox::Sent> reporting_;

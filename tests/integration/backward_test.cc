@@ -299,7 +299,7 @@ TEST_P(BackwardTest, AContextWithoutCallsComputesGradients) {
   EXPECT_EQ(GradientCount(context), 2u);
 }
 
-GF_OVER_ALL_TRANSPORTS(BackwardTest);
+GF_OVER_ALL_WAYS(BackwardTest);
 
 }  // namespace
 }  // namespace gf

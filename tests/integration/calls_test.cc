@@ -336,7 +336,7 @@ TEST_P(CallsTest, MoreRequestsThanTheLimitAreRefusedByTheCallee) {
   Await(first);
 }
 
-GF_OVER_ALL_TRANSPORTS(CallsTest);
+GF_OVER_ALL_WAYS(CallsTest);
 
 }  // namespace
 }  // namespace gf

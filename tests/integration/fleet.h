@@ -13,28 +13,29 @@
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
 #include "tests/support/c_abi/process.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 
 class Fleet {
  public:
   // Workers worker0 (here), worker1, ... (there), all with these settings.
-  explicit Fleet(int size, const std::string& transport = "tensorpipe", const Settings& more = {}) {
+  explicit Fleet(int size, const std::string& way = "tensorpipe", const Settings& more = {}) {
+    // What the processes inherit is there before they start.
+    const Config config = NewConfig();
+    UseWay(config, way, "worker0");
     Settings common = {{"group.rendezvous", "file://" + folder_.File("rendezvous")},
                        {"group.world_size", std::to_string(size)},
                        {"group.join_timeout", "60s"}};
     common.insert(more.begin(), more.end());
     for (int rank = 1; rank < size; ++rank) {
-      std::vector<std::string> arguments = {transport, "worker" + std::to_string(rank),
-                                            "group.rank=" + std::to_string(rank)};
+      std::vector<std::string> arguments = {way, "worker" + std::to_string(rank), "group.rank=" + std::to_string(rank)};
       for (const auto& [key, value] : common) arguments.push_back(key + "=" + value);
       processes_.push_back(std::make_unique<Process>("peer_main", arguments));
     }
-    const Config config = NewConfig();
     for (const auto& [key, value] : common) Set(config, key, value);
     Set(config, "worker.name", "worker0");
     Set(config, "group.rank", "0");
-    Set(config, "transport.name", transport);
     worker_ = OpenWorker(config);
     server_ = std::make_unique<Server>(worker_, 4);
     RegisterHandlers(*server_);

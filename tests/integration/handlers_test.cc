@@ -386,7 +386,7 @@ TEST_P(HandlersTest, AQueueGivesNothingWhenTheTimeIsUp) {
             GF_INVALID_ARGUMENT);
 }
 
-GF_OVER_ALL_TRANSPORTS(HandlersTest);
+GF_OVER_ALL_WAYS(HandlersTest);
 
 }  // namespace
 }  // namespace gf

@@ -7,6 +7,7 @@
 
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -22,7 +23,7 @@ TEST_P(LifeTest, AWorkerSaysWhatItIs) {
   EXPECT_EQ(info["name"], "worker0");
   EXPECT_EQ(info["id"], 0);
   EXPECT_EQ(info["group"], "trio");
-  EXPECT_EQ(info["transport"], transport());
+  EXPECT_EQ(info["transport"], TransportOf(transport()));
   EXPECT_EQ(info["address"], Address(group[0]));
   EXPECT_EQ(info["state"], "open");
   ASSERT_EQ(info["peers"].size(), 2u);
@@ -241,7 +242,7 @@ TEST_P(LifeTest, WorkersThatCloseTogetherDoSoPromptly) {
   }
 }
 
-GF_OVER_ALL_TRANSPORTS(LifeTest);
+GF_OVER_ALL_WAYS(LifeTest);
 
 }  // namespace
 }  // namespace gf

@@ -1,7 +1,7 @@
 // A worker in a process of its own: joins the group that its arguments name, serves the handlers that tests share until
 // its standard input is closed, closes, and ends with 0 only when nothing is left.
 //
-//   peer_main <transport> <worker's name> [key=value]...
+//   peer_main <way> <worker's name> [key=value]...
 //
 // Each key=value is a setting; an empty name leaves it to the rendezvous. What fails is written to standard error.
 #include <unistd.h>
@@ -12,6 +12,7 @@
 
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -26,7 +27,7 @@ int Main(int argc, char** argv) {
   const auto before = LiveObjects();
   {
     const Config config = NewConfig();
-    Set(config, "transport.name", argv[1]);
+    UseWay(config, argv[1], argv[2]);
     if (argv[2][0] != '\0') Set(config, "worker.name", argv[2]);
     for (int i = 3; i < argc; ++i) {
       const std::string setting = argv[i];

@@ -12,6 +12,7 @@ namespace gf {
 namespace {
 
 class ProcessesTest : public LiveTest {};
+class ProcessesOverTest : public TransportTest {};
 
 // The same computation here and over processes, in all modes.
 std::vector<std::vector<float>> CompareModes(gf_worker* from, const std::vector<std::string>& peers,
@@ -31,8 +32,8 @@ std::vector<std::vector<float>> CompareModes(gf_worker* from, const std::vector<
 }
 
 // test_backward_simple, test_backward_multiple_round_trips, test_backward_unused_send_function
-TEST_F(ProcessesTest, GradientsAreThoseOfOneProcess) {
-  Fleet fleet(3);
+TEST_P(ProcessesOverTest, GradientsAreThoseOfOneProcess) {
+  Fleet fleet(3, transport());
   const std::vector<std::string> peers = {"worker1", "worker2"};
   const Tensor t1 = WithGrad(Random({3, 3}, 1)), t2 = Random({3, 3}, 2), t3 = WithGrad(Random({3, 3}, 3));
   const Tensor t4 = Random({3, 3}, 4), t5 = WithGrad(Random({3, 3}, 5));
@@ -289,6 +290,11 @@ TEST_F(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
   EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>({2, 2}));
   EXPECT_EQ(fleet.DescribeAt(2, context)["gradients"], 1);
 }
+
+INSTANTIATE_TEST_SUITE_P(Over, ProcessesOverTest,
+                         ::testing::Values(std::string("tensorpipe"), std::string("thrift_unix"),
+                                           std::string("thrift_tcp"), std::string("thrift_tls")),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace gf

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "tests/support/c_abi/ways.h"
+
 namespace gf {
 
 std::string UniqueName() {
@@ -18,7 +20,7 @@ Config WorkerConfig(const std::string& transport, const std::string& network, co
   const Config config = NewConfig();
   Set(config, "worker.name", name);
   Set(config, "worker.id", std::to_string(id));
-  Set(config, "transport.name", transport);
+  UseWay(config, transport, name);
   if (transport == "sim") Set(config, "transport.sim.network", network);
   for (const auto& [key, value] : more) Set(config, key, value);
   return config;

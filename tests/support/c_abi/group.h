@@ -53,12 +53,21 @@ class Group {
   std::map<size_t, std::unique_ptr<Server>> servers_;
 };
 
-// Tests that are run over each transport.
+// Tests that are run over each transport, by some of the ways (ways.h).
 class TransportTest : public LiveTest, public ::testing::WithParamInterface<std::string> {
  protected:
   const std::string& transport() const { return GetParam(); }
 };
 
+// Over every way: for the tests of what a transport carries.
+#define GF_OVER_ALL_WAYS(suite)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(                                                                        \
+      Over, suite,                                                                                 \
+      ::testing::Values(std::string("sim"), std::string("tensorpipe"), std::string("thrift_unix"), \
+                        std::string("thrift_tcp"), std::string("thrift_tls")),                     \
+      [](const auto& info) { return info.param; })
+
+// Over one of a kind: simulated, and real.
 #define GF_OVER_ALL_TRANSPORTS(suite)                                                                     \
   INSTANTIATE_TEST_SUITE_P(Over, suite, ::testing::Values(std::string("sim"), std::string("tensorpipe")), \
                            [](const auto& info) { return info.param; })

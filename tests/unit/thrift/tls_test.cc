@@ -84,6 +84,20 @@ TEST(Tls, WorkersOfOneAuthorityTalkAndKnowEachOthersNames) {
   EXPECT_EQ(PeerOf(client, out)["encrypted"], true);
 }
 
+// The first frame comes with the end of the handshake, so that the socket is silent after it.
+TEST(Tls, AFrameThatIsSentBeforeTheHandshakeArrives) {
+  Host server(ServerOptions()), client(Authorities::Options("ours", "trainer"));
+  ASSERT_EQ(server.Listen().code, GF_OK);
+  for (size_t i = 0; i < 50; ++i) {
+    Peer* out = client.Connect(server.address());
+    EXPECT_EQ(client.Send(out, {"hello", {}}).code, GF_OK);
+    Peer* in = server.Accepted(i);
+    ASSERT_TRUE(server.WaitFrames(in, 1));
+    EXPECT_EQ(server.Send(in, {"back", {}}).code, GF_OK);
+    ASSERT_TRUE(client.WaitFrames(out, 1));
+  }
+}
+
 TEST(Tls, BothEndsMaySendMuchAtOnce) {
   Host server(ServerOptions()), client(Authorities::Options("ours", "trainer"));
   ASSERT_EQ(server.Listen().code, GF_OK);
