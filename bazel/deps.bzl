@@ -71,6 +71,18 @@ def gradferry_dependencies():
     )
     _maybe(
         system_library,
+        name = "gradferry_benchmark",
+        what = "Google Benchmark",
+        env = "GRADFERRY_BENCHMARK",
+        apt_package = "libbenchmark-dev",
+        target = "benchmark",
+        probe_header = "benchmark/benchmark.h",
+        header_dirs = ["benchmark"],
+        libs = ["benchmark"],
+        extra_linkopts = ["-pthread"],
+    )
+    _maybe(
+        system_library,
         name = "gradferry_openssl",
         what = "OpenSSL",
         env = "GRADFERRY_OPENSSL",

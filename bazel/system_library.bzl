@@ -149,6 +149,7 @@ system_library = repository_rule(
     local = True,
     environ = [
         "CC",
+        "GRADFERRY_BENCHMARK",
         "GRADFERRY_CLI11",
         "GRADFERRY_GTEST",
         "GRADFERRY_NLOHMANN_JSON",
