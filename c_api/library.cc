@@ -3,9 +3,9 @@
 #include <string>
 
 #include "c_api/boundary.h"
-#include "c_api/version.h"
 #include "impl/base/live.h"
 #include "impl/base/log.h"
+#include "impl/base/release.h"
 #include "impl/tensor/doors.h"
 #include "impl/transport/transport.h"
 

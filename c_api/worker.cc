@@ -83,6 +83,13 @@ int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t*
   });
 }
 
+int32_t gf_worker_metrics(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error) {
+  return AtBoundary(error, Outs(length), [&]() -> Status {
+    GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));
+    return TextOut(object->MetricsText(), buffer, capacity, length);
+  });
+}
+
 int32_t gf_worker_address(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error) {
   return AtBoundary(error, Outs(length), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(auto object, WorkerOf(worker));

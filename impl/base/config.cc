@@ -22,6 +22,7 @@ using nlohmann::json;
 const std::vector<ConfigKey>& ConfigKeys() {
   constexpr auto kString = ConfigType::kString;
   constexpr auto kInteger = ConfigType::kInteger;
+  constexpr auto kBoolean = ConfigType::kBoolean;
   constexpr auto kDuration = ConfigType::kDuration;
   constexpr auto kStrings = ConfigType::kStrings;
   constexpr auto kNames = ConfigType::kNames;
@@ -126,6 +127,13 @@ const std::vector<ConfigKey>& ConfigKeys() {
        "Connections from peers that have not introduced themselves; with one more the oldest of them is closed."},
       {"limits.requests", kInteger, "65536", "", 1, kAny, false,
        "Requests from peers that are not answered yet; one more is answered with RESOURCE_EXHAUSTED."},
+
+      {"metrics.listen", kString, "", "nowhere", 0, 0, false,
+       "`IP:port` where the metrics of the worker can be read by HTTP (`GET /metrics`), in Prometheus's text format. "
+       "Port "
+       "0 lets the system pick; the log and `gf_worker_info` tell the address."},
+      {"metrics.insecure", kBoolean, "false", "", 0, 0, false,
+       "Allows `metrics.listen` beyond loopback, where anybody can read who calls whom, and how often."},
   };
   return *keys;
 }
@@ -257,6 +265,8 @@ std::string CheckValue(const ConfigKey& key, const json& value) {
       return CheckString(key.name, value);
     case ConfigType::kInteger:
       return CheckInteger(key, value);
+    case ConfigType::kBoolean:
+      return value.is_boolean() ? "" : "true or false";
     case ConfigType::kStrings:
       return CheckStrings(value);
     case ConfigType::kNames:
@@ -409,6 +419,8 @@ json DefaultOf(const ConfigKey& key) {
     case ConfigType::kStrings:
     case ConfigType::kPeers:
       return json::array();
+    case ConfigType::kBoolean:
+      return text == "true";
     case ConfigType::kInteger:
       break;
   }
@@ -474,6 +486,8 @@ const char* TypeName(ConfigType type) {
       return "string";
     case ConfigType::kInteger:
       return "integer";
+    case ConfigType::kBoolean:
+      return "boolean";
     case ConfigType::kDuration:
       return "duration";
     case ConfigType::kStrings:
@@ -639,6 +653,8 @@ const json& Config::Get(std::string_view key, ConfigType type) const {
 std::string Config::GetString(std::string_view key) const { return Get(key, ConfigType::kString); }
 
 int64_t Config::GetInt(std::string_view key) const { return Get(key, ConfigType::kInteger); }
+
+bool Config::GetBool(std::string_view key) const { return Get(key, ConfigType::kBoolean); }
 
 int64_t Config::GetDuration(std::string_view key) const {
   Result<int64_t> duration = ParseDuration(Get(key, ConfigType::kDuration).get_ref<const std::string&>());

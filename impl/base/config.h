@@ -16,7 +16,7 @@
 
 namespace gradferry {
 
-enum class ConfigType : uint8_t { kString, kInteger, kDuration, kStrings, kNames, kPeers };
+enum class ConfigType : uint8_t { kString, kInteger, kBoolean, kDuration, kStrings, kNames, kPeers };
 
 // One key, as docs/configuration.md shows it.
 struct ConfigKey {
@@ -70,6 +70,7 @@ class Config {
   // caller's code and throws std::logic_error.
   std::string GetString(std::string_view key) const;
   int64_t GetInt(std::string_view key) const;
+  bool GetBool(std::string_view key) const;
   int64_t GetDuration(std::string_view key) const;  // ns; kNever for "none"
   std::vector<std::string> GetStrings(std::string_view key) const;
   // Of a key that takes one name or an array of them.

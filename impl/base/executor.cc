@@ -2,6 +2,7 @@
 #include "impl/base/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "impl/base/log.h"
@@ -11,6 +12,11 @@ namespace {
 
 // Not state of the ABI: they only tell blocking functions where they were called.
 thread_local Executor* pool_of_thread = nullptr;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 }  // namespace
 
@@ -32,7 +38,7 @@ void Executor::Post(std::function<void()> task) {
     // While it stops, tasks may still post what they have to finish.
     if (alive_ > 0 && !(stopping_ && tasks_.empty() && running_ == 0)) {
       if (clock_) clock_->Hold(+1);
-      tasks_.push_back(std::move(task));
+      tasks_.push_back({std::move(task), NowNs()});
       task = nullptr;
     }
   }
@@ -56,6 +62,12 @@ void Executor::Stop() {
     }
     thread.join();
   }
+}
+
+Executor::Load Executor::load() const {
+  std::lock_guard lock(mutex_);
+  // Who waits runs a task, too.
+  return {alive_ - blocked_, running_ - std::min(running_, blocked_), blocked_, tasks_.size()};
 }
 
 bool Executor::OnPoolThread() { return pool_of_thread != nullptr; }
@@ -96,10 +108,12 @@ void Executor::Run() {
   for (;;) {
     wake_.wait(lock, [this] { return !tasks_.empty() || (stopping_ && running_ == 0) || alive_ - blocked_ > wanted_; });
     if (alive_ - blocked_ > wanted_ || tasks_.empty()) break;
-    std::function<void()> task = std::move(tasks_.front());
+    std::function<void()> task = std::move(tasks_.front().run);
+    const int64_t posted = tasks_.front().posted;
     tasks_.pop_front();
     ++running_;
     lock.unlock();
+    waits_.Record(NowNs() - posted);
     try {
       task();
     } catch (...) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "impl/base/clock.h"
+#include "impl/base/histogram.h"
 #include "impl/base/status.h"
 
 namespace gradferry {
@@ -26,6 +27,17 @@ class Executor {
 
   // Runs what was posted, also by tasks meanwhile, and ends the threads. Idempotent; not on a thread of the pool.
   void Stop();
+
+  // What it does at the moment, in threads and tasks.
+  struct Load {
+    size_t threads = 0;  // that do not wait in a BlockingScope; with those of them that run a task:
+    size_t busy = 0;
+    size_t blocked = 0;  // that do
+    size_t waiting = 0;  // tasks
+  };
+  Load load() const;
+  // How long tasks waited for a thread.
+  const DurationHistogram& waits() const { return waits_; }
 
   // Whether the calling thread belongs to any Executor of the process.
   static bool OnPoolThread();
@@ -52,9 +64,15 @@ class Executor {
   void StartThread();  // with mutex_ held
 
   Clock* const clock_;
-  std::mutex mutex_;  // guards the queue and the flags; a leaf lock
+  struct Task {
+    std::function<void()> run;
+    int64_t posted = 0;  // ns
+  };
+
+  mutable std::mutex mutex_;  // guards the queue and the flags; a leaf lock
   std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
+  std::deque<Task> tasks_;
+  DurationHistogram waits_;
   size_t running_ = 0;
   bool stopping_ = false;
   const size_t wanted_;  // threads that do not wait

@@ -139,7 +139,11 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   if (deadline <= began) {
     return fail(Status(Code::kDeadlineExceeded, StrCat("no time is left to call worker ", peer_name)));
   }
-  if (auto link = LinkTo(*to); !link.ok()) return fail(link.status().WithPeer(peer_name));
+  const CallKind kind = spec.target == CallTarget::kOperator ? CallKind::kOperator : CallKind::kHandler;
+  if (auto link = LinkTo(*to); !link.ok()) {
+    MetricsOf(*to)->calls.Record(kind, link.status().code(), 0);
+    return fail(link.status().WithPeer(peer_name));
+  }
 
   Call call;
   call.time_left = deadline == kNever ? kNever : deadline - began;
@@ -198,6 +202,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
                             }
                           });
   if (!sent.ok()) {
+    MetricsOf(*to)->calls.Record(kind, sent.status().code(), clock_->Now() - began);
     if (profiling && profiling->parent) profiling->parent->End(profiling->event);
     if (span) span->End(CodeName(sent.status().code()));
     if (wrapped->message_id != 0) spec.context->RemoveSendFunctions({wrapped->message_id});
@@ -324,9 +329,12 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
 
   requests_.fetch_add(1);
   BusyAdd(+1);
-  auto respond = [self = shared_from_this(), link, call_id, facts, span](Result<ValueList> outcome) {
+  const CallKind kind = call.target == CallTarget::kOperator ? CallKind::kOperator : CallKind::kHandler;
+  auto respond = [self = shared_from_this(), link, call_id, facts, span, kind,
+                  arrived = clock_->Now()](Result<ValueList> outcome) {
     link->Done(call_id);
     const char* const code = CodeName(outcome.status().code());
+    link->Record(kind, outcome.status().code(), arrived);
     Status status = self->Respond(link, call_id, facts, std::move(outcome));
     if (span) {
       const Profile profile = facts.recorder ? facts.recorder->Finish() : Profile();

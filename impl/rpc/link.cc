@@ -55,6 +55,7 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   decoder_ = std::move(*decoder);
   const uint64_t bytes = std::accumulate(lengths.begin(), lengths.end(), uint64_t{header.size()});
   Add(home_->metrics->bytes_received, bytes);
+  if (PeerMetrics* peer = peer_metrics()) Add(peer->bytes_received, bytes);
   silence_->Heard(home_->clock->Now());
   silence_->Receiving(bytes);
   const auto& targets = decoder_->segments();
@@ -99,6 +100,7 @@ void Link::OnFrame(Status status) {
   }
   ++next_in_;
   Add(home_->metrics->frames_received);
+  if (PeerMetrics* peer = peer_metrics()) Add(peer->frames_received);
   reason_ = CheckSegments(*decoder);
   if (reason_.ok()) {
     auto message = decoder->Finish();
@@ -206,6 +208,10 @@ Status Link::SendFrame(EncodedFrame frame) {
   ++next_out_;
   Add(home_->metrics->frames_sent);
   Add(home_->metrics->bytes_sent, bytes);
+  if (PeerMetrics* peer = peer_metrics()) {
+    Add(peer->frames_sent);
+    Add(peer->bytes_sent, bytes);
+  }
   return OkStatus();
 }
 
@@ -308,6 +314,7 @@ Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) 
   GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(request.message, request.record_grad, limits()));
   auto pending = std::make_unique<Pending>(TickerReason(home().ticker));
   pending->operation = request.operation;
+  pending->kind = CallKindOf(request.message);
   pending->began = home().clock->Now();
   pending->cancel_on_deadline = request.cancel_on_deadline;
   {
@@ -345,7 +352,9 @@ Status ClientLink::Notify(const Message& message) {
 }
 
 bool ClientLink::Abandon(uint64_t call_id, bool tell) {
-  if (!Take(call_id)) return false;
+  const auto pending = Take(call_id);
+  if (!pending) return false;
+  Record(*pending, Code::kCancelled);
   if (tell) (void)Notify(Cancel{call_id});  // when it cannot be told it knows from the connection
   return true;
 }
@@ -365,9 +374,16 @@ std::unique_ptr<ClientLink::Pending> ClientLink::Take(uint64_t call_id) {
   return pending;
 }
 
+void ClientLink::Record(const Pending& pending, Code outcome) {
+  if (PeerMetrics* peer = peer_metrics()) {
+    peer->calls.Record(pending.kind, outcome, home().clock->Now() - pending.began);
+  }
+}
+
 void ClientLink::OnDeadline(uint64_t call_id) {
   auto pending = Take(call_id);
   if (!pending) return;
+  Record(*pending, Code::kDeadlineExceeded);
   if (pending->cancel_on_deadline) (void)Notify(Cancel{call_id});
   const int64_t elapsed = home().clock->Now() - pending->began;
   bool reached;
@@ -429,8 +445,26 @@ Status ClientLink::Refuse(Status why, bool tell) {
   return OkStatus();
 }
 
+namespace {
+
+// How the request ended that this message answers.
+struct OutcomeOf {
+  Code operator()(const Reply& reply) const { return reply.status.code(); }
+  Code operator()(const Ack& ack) const { return ack.status.code(); }
+  Code operator()(const RpcWithAutograd& rpc) const { return std::visit(*this, rpc.wrapped); }
+  template <class T>
+  Code operator()(const T&) const {
+    return Code::kOk;
+  }
+};
+
+}  // namespace
+
 Status ClientLink::Answer(uint64_t call_id, DecodedMessage message) {
-  if (auto pending = Take(call_id)) pending->done(std::move(message));
+  if (auto pending = Take(call_id)) {
+    Record(*pending, std::visit(OutcomeOf(), message.message));
+    pending->done(std::move(message));
+  }
   return OkStatus();  // an answer that nobody waits for any more is dropped
 }
 
@@ -482,6 +516,7 @@ void ClientLink::FailPending(const Status& status) {
   const int64_t now = home().clock->Now();
   for (auto& [call_id, request] : pending) {
     if (request->timer != 0) home().clock->Cancel(request->timer);
+    Record(*request, status.code());
     request->done(status.WithOperation(request->operation).WithElapsed(now - request->began));
   }
 }

@@ -66,6 +66,8 @@ class Link : public ConnectionEvents {
   int64_t LookAfter(int64_t now, int64_t grace);
   void Rest();
   bool suspect() const { return suspect_; }
+  // Whose frames these are, when that is known; else null. Lives longer than the link.
+  PeerMetrics* peer_metrics() const { return peer_metrics_.load(std::memory_order_acquire); }
   // The name of the transport that carries it; "" before it has a connection.
   std::string transport() const;
   // LookAfter has closed the connection.
@@ -90,6 +92,7 @@ class Link : public ConnectionEvents {
   void SetVersion(uint16_t version) { version_ = version; }
   // What Closed gets as the reason, unless there is one already; the connection is left alone.
   void SetVerdict(Status why);
+  void SetPeerMetrics(PeerMetrics* metrics) { peer_metrics_.store(metrics, std::memory_order_release); }
   const LinkHome& home() const { return *home_; }
   const WireLimits& limits() const { return *home_->limits; }
 
@@ -103,6 +106,7 @@ class Link : public ConnectionEvents {
   const LinkHome* const home_;
   // Shared with the frames that the transport has, which count down as they go.
   const std::shared_ptr<Silence> silence_ = std::make_shared<Silence>();
+  std::atomic<PeerMetrics*> peer_metrics_{nullptr};
   std::atomic<bool> suspect_{false};
   std::atomic<bool> lost_{false};
   std::atomic<uint16_t> version_{0};  // 0: not agreed upon
@@ -145,12 +149,15 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   struct Owner {
     std::string peer_name;
     uint64_t max_requests = 0;
+    PeerMetrics* metrics = nullptr;  // lives longer than the link
     std::function<Status(const HelloReply&)> introduced;
     std::function<void(ClientLink*, const Status&)> closed;
   };
 
   ClientLink(const LinkHome* home, Owner owner, DialHandshake handshake)
-      : Link(home), owner_(std::move(owner)), handshake_(std::move(handshake)) {}
+      : Link(home), owner_(std::move(owner)), handshake_(std::move(handshake)) {
+    SetPeerMetrics(owner_.metrics);
+  }
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.
   Status Begin(std::shared_ptr<Connection> connection);
@@ -187,6 +194,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
     explicit Pending(TickerReason why) : reason(std::move(why)) {}
     AnswerCallback done;
     std::string operation;
+    CallKind kind = CallKind::kOther;
     int64_t began = 0;
     TimerId timer = 0;
     bool cancel_on_deadline = false;
@@ -202,6 +210,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   Status SendOrQueue(EncodedFrame frame);
   // Takes a pending request out; null when it is gone.
   std::unique_ptr<Pending> Take(uint64_t call_id);
+  void Record(const Pending& pending, Code outcome);
   void OnDeadline(uint64_t call_id);
   Status Answer(uint64_t call_id, DecodedMessage message);
 

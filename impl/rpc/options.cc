@@ -140,6 +140,8 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.requests = config.GetInt("limits.requests");
   o.pending_connections = config.GetInt("limits.pending_connections");
   GF_RETURN_IF_ERROR(ReadProtocol(config, o));
+  o.metrics_listen = config.GetString("metrics.listen");
+  o.metrics_insecure = config.GetBool("metrics.insecure");
   GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transports));
 
   if (o.rendezvous == "env") GF_RETURN_IF_ERROR(ReadTorchrunVariables(o));

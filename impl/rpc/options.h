@@ -39,6 +39,8 @@ struct WorkerOptions {
   uint16_t protocol_min = 0;
   uint16_t protocol_max = 0;
   LivenessOptions liveness;
+  std::string metrics_listen;  // empty: nowhere
+  bool metrics_insecure = false;
 };
 
 // Whether a member may be called so, else why not.

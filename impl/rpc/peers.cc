@@ -87,6 +87,7 @@ bool Worker::IsLost(WorkerId peer) const {
 void Worker::OnConnectionLost(WorkerId peer, const Link& link, const Status& status) {
   if (state_ == State::kClosed || peer == id_) return;
   Add(metrics_.connections_lost);
+  Add(MetricsOf(peer)->lost);
   if (link.lost()) {
     {
       std::lock_guard lock(peers_mutex_);

@@ -61,6 +61,8 @@ Status ServerLink::OnProof(const HelloProof& proof) {
 
 void ServerLink::Admitted() {
   peer_ = hello_.id;
+  SetPeerMetrics(worker_->MetricsOf(hello_.id));
+  Add(peer_metrics()->accepted);
   introduced_ = true;
   CancelIntroduction();
 }
@@ -76,8 +78,15 @@ std::string ServerLink::PeerName() const {
   return "an unknown peer" + (address.empty() ? "" : " at " + address);
 }
 
-std::function<void(Ack)> ServerLink::AckTo(uint64_t call_id) {
-  return [self = shared_from_this(), call_id](Ack ack) {
+void ServerLink::Record(CallKind kind, Code outcome, int64_t arrived) {
+  peer_metrics()->requests.Record(kind, outcome, home().clock->Now() - arrived);
+}
+
+template <class Request>
+std::function<void(Ack)> ServerLink::AckTo(const Request& request) {
+  const CallKind kind = CallKindOf(request);
+  return [self = shared_from_this(), kind, call_id = request.call_id, arrived = home().clock->Now()](Ack ack) {
+    self->Record(kind, ack.status.code(), arrived);
     ack.call_id = call_id;
     // When it cannot be sent the connection is gone, and with it the wait of the other side.
     (void)self->SendMessage(ack);
@@ -88,32 +97,34 @@ Status ServerLink::OnRequest(DecodedMessage decoded) {
   Message& message = decoded.message;
   const WorkerId from = peer_;
   if (auto* mark = std::get_if<MarkSendFunctions>(&message)) {
-    auto reply = AckTo(mark->call_id);
+    auto reply = AckTo(*mark);
     worker_->engine_.OnMark(from, std::move(*mark), std::move(reply));
   } else if (auto* gradients = std::get_if<PropagateGradients>(&message)) {
-    auto reply = AckTo(gradients->call_id);
+    auto reply = AckTo(*gradients);
     worker_->engine_.OnGradients(from, std::move(*gradients), std::move(reply));
   } else if (auto* finished = std::get_if<MarkFinished>(&message)) {
     worker_->engine_.OnMarkFinished(*finished);
   } else if (auto* needed = std::get_if<MarkNeeded>(&message)) {
-    auto reply = AckTo(needed->call_id);
+    auto reply = AckTo(*needed);
     worker_->engine_.OnNeeded(from, std::move(*needed), std::move(reply));
   } else if (auto* abort = std::get_if<AbortPass>(&message)) {
-    worker_->engine_.OnAbort(from, *abort, AckTo(abort->call_id));
+    worker_->engine_.OnAbort(from, *abort, AckTo(*abort));
   } else if (auto* turn = std::get_if<RequestTurn>(&message)) {
-    worker_->engine_.OnRequestTurn(*turn, AckTo(turn->call_id));
+    worker_->engine_.OnRequestTurn(*turn, AckTo(*turn));
   } else if (auto* turn = std::get_if<EndTurn>(&message)) {
     worker_->engine_.OnEndTurn(*turn);
   } else if (auto* cleanup = std::get_if<CleanupAutogradContext>(&message)) {
     const int64_t context_id = cleanup->context_id;
     // On the pool: freeing a graph takes time.
-    worker_->Post([worker = worker_, from, context_id, reply = AckTo(cleanup->call_id)] {
+    worker_->Post([worker = worker_, from, context_id, reply = AckTo(*cleanup)] {
       worker->OnCleanup(from, context_id);
       reply(Ack{});
     });
   } else if (auto* alive = std::get_if<ContextsAlive>(&message)) {
     // When it cannot be sent the connection is gone, and whoever asked asks again.
+    const int64_t arrived = home().clock->Now();
     (void)SendMessage(worker_->GoneOf(*alive));
+    Record(CallKind::kLease, Code::kOk, arrived);
   } else if (auto* cancel = std::get_if<Cancel>(&message)) {
     CancelRequest(cancel->call_id);
   } else if (std::holds_alternative<Goodbye>(message)) {
@@ -174,6 +185,7 @@ void ServerLink::Closed(Status status) {
   } else if (!refused_) {
     Log(LogLevel::kInfo, DescribeConnection(peer_info()), " ended before it said anything");
   }
+  if (!introduced_ || rejected_) Add(home().metrics->strangers);
   auto worker = std::exchange(worker_, nullptr);
   worker->OnServerLinkClosed(this, introduced_ && !rejected_ ? peer_.load() : -1, goodbye_, status);
 }

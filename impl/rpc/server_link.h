@@ -22,6 +22,8 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
 
   WorkerId peer() const { return peer_; }
   bool introduced() const { return introduced_; }
+  // Counts a request of the peer's that was answered; after the introduction.
+  void Record(CallKind kind, Code outcome, int64_t arrived);
 
   // A request whose cancel comes by this link. Done forgets it.
   void Track(uint64_t call_id, std::weak_ptr<Request> request);
@@ -41,7 +43,8 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
   // One line for the log, on who was not let in and why.
   void LogRefusal(const Status& why) const;
   Status OnRequest(DecodedMessage message);
-  std::function<void(Ack)> AckTo(uint64_t call_id);
+  template <class Request>
+  std::function<void(Ack)> AckTo(const Request& request);
   void CancelRequest(uint64_t call_id);
 
   // Dropped when the connection has ended. Touched by events only, as all that follows but the requests; peer_,

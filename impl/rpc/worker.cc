@@ -101,6 +101,15 @@ Status Worker::StartTransport() {
     address_ = address;
   }
   Log(LogLevel::kInfo, "worker ", name(), " (", id_, ") of group ", options_.group, " listens at ", address);
+  if (!options_.metrics_listen.empty()) {
+    GF_ASSIGN_OR_RETURN(metrics_server_, MetricsServer::Open(options_.metrics_listen, options_.metrics_insecure,
+                                                             [this] { return MetricsText(); }));
+    {
+      std::lock_guard lock(peers_mutex_);
+      metrics_address_ = metrics_server_->address();
+    }
+    Log(LogLevel::kInfo, "worker ", name(), " shows its metrics at http://", metrics_server_->address(), "/metrics");
+  }
   return JoinGroup();
 }
 
@@ -186,6 +195,8 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   ClientLink::Owner owner;
   owner.peer_name = peer.member.name;
   owner.max_requests = options_.calls_per_peer;
+  if (!peer.metrics) peer.metrics = std::make_unique<PeerMetrics>();
+  owner.metrics = peer.metrics.get();
   owner.introduced = [self = shared_from_this(), to](const HelloReply& hello) { return self->OnIntroduced(to, hello); };
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
@@ -258,7 +269,15 @@ Status Worker::OnIntroduced(WorkerId peer, const HelloReply& hello) {
     }
   }
   OnHello(peer, hello.incarnation);
+  Add(MetricsOf(peer)->connected);
   return OkStatus();
+}
+
+PeerMetrics* Worker::MetricsOf(WorkerId peer) {
+  std::lock_guard lock(peers_mutex_);
+  auto& metrics = peers_[peer].metrics;
+  if (!metrics) metrics = std::make_unique<PeerMetrics>();
+  return metrics.get();
 }
 
 void Worker::OnHello(WorkerId peer, uint64_t incarnation) {
@@ -398,10 +417,12 @@ Result<std::shared_ptr<Future>> Worker::StartBackward(std::shared_ptr<DistAutogr
   request.deadline = DeadlineAfter(clock_->Now(), timeout == 0 ? options_.backward_timeout : timeout);
   auto future = std::make_shared<Future>();
   const auto hold = HoldClock();
+  const int64_t began = clock_->Now();
   auto span = TraceSpan::Begin(trace_, "pass", "backward", "");
   BusyAdd(+1);
   auto pass = engine_.Backward(std::move(context), std::move(request),
-                               [self = shared_from_this(), future, span](Status status) {
+                               [self = shared_from_this(), future, span, began](Status status) {
+                                 self->metrics_.passes.Record(status.code(), self->clock_->Now() - began);
                                  if (span) span->End(CodeName(status.code()));
                                  self->BusyAdd(-1);
                                  if (status.ok()) {
@@ -495,6 +516,10 @@ std::string Worker::InfoJson() const {
                {"requests", requests_.load()},
                {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};
+  {
+    std::lock_guard lock(peers_mutex_);
+    info["metrics_address"] = metrics_address_;
+  }
   if (transport_)
     info["transport_counters"] = json::parse(transport_->StatsJson(), nullptr, /*allow_exceptions=*/false);
   return info.dump();
@@ -618,6 +643,7 @@ void Worker::End(Status pending) {
   engine_.FailAll(pending);
   for (auto& link : links) link->Fail(pending);
   links.clear();
+  metrics_server_.reset();
   if (transport_) transport_->Shutdown();
   decltype(handlers_) handlers;
   {

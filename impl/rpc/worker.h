@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -29,6 +30,7 @@
 #include "impl/rpc/allow_list.h"
 #include "impl/rpc/future.h"
 #include "impl/rpc/link.h"
+#include "impl/rpc/metrics_server.h"
 #include "impl/rpc/options.h"
 #include "impl/rpc/pending_connections.h"
 #include "impl/rpc/rendezvous.h"
@@ -77,6 +79,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   WorkerId id() const { return id_; }
   std::string address() const;
   std::string InfoJson() const;
+  // In Prometheus's text format (metrics_text.cc).
+  std::string MetricsText() const;
   Clock& clock() override { return *clock_; }
   Trace& trace() { return *trace_; }
   int64_t backward_timeout() const { return options_.backward_timeout; }
@@ -117,7 +121,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     // The first and the last of the attempts to connect that failed one soon after the other; 0: the last one did not.
     int64_t unreachable_since = 0;
     int64_t unreachable_last = 0;
-    bool lost = false;  // given up, until it introduces itself again
+    bool lost = false;                     // given up, until it introduces itself again
+    std::unique_ptr<PeerMetrics> metrics;  // null until it is asked for
   };
 
   explicit Worker(WorkerOptions options);
@@ -160,6 +165,9 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void OnGoodbye(WorkerId peer);
   // The peer said who it is: it lives, and may be another incarnation than before.
   void OnHello(WorkerId peer, uint64_t incarnation);
+
+  // Of a peer; lives as long as the worker.
+  PeerMetrics* MetricsOf(WorkerId peer);
 
   // Peers (peers.cc)
   int64_t LookAfterPeers(int64_t now, int64_t grace);
@@ -237,6 +245,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
   const Identity identity_;
   RpcMetrics metrics_;
+  const std::chrono::steady_clock::time_point created_ = std::chrono::steady_clock::now();
   LinkHome link_home_;  // set before the first link
   std::shared_ptr<Ticker> ticker_;
   std::atomic<int64_t> foreign_contexts_{0};
@@ -245,16 +254,18 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Clock* clock_ = nullptr;
   std::unique_ptr<Rendezvous> rendezvous_;
   std::unique_ptr<Executor> pool_;
+  std::unique_ptr<MetricsServer> metrics_server_;  // null unless metrics.listen is set; guarded by start_mutex_
   const std::shared_ptr<Trace> trace_;
   DistAutogradContainer container_;
   DistEngine engine_;
 
-  mutable std::mutex peers_mutex_;  // guards the next six
+  mutable std::mutex peers_mutex_;  // guards the next seven
   std::unordered_map<WorkerId, Peer> peers_;
   std::unordered_map<std::string, WorkerId> ids_by_name_;
   std::unordered_set<std::shared_ptr<ServerLink>> server_links_;
   std::string address_;
-  bool leaving_ = false;  // the links have been told goodbye; there will be no new ones
+  std::string metrics_address_;  // empty: the metrics are not served
+  bool leaving_ = false;         // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;
 
   PendingConnections pending_connections_;

@@ -498,6 +498,11 @@ GF_API void gf_worker_unref(gf_worker* worker);
  * of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added. Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
+/* What the worker has counted since it was made, in Prometheus's text format, as `metrics.listen` of the configuration
+ * serves it: calls by kind and outcome, bytes, frames and times for each peer, the pool, live objects. docs/metrics.md
+ * lists the families. Two-call string: the text changes between the calls, so leave room. */
+GF_API int32_t gf_worker_metrics(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
+
 /* A member of the group (gf_worker_add_peer). */
 typedef struct gf_peer {
   uint32_t struct_size;

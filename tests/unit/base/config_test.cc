@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -417,6 +418,12 @@ TEST(DurationTest, RefusesWhatIsNone) {
                            "None", "9999999999999999999999s"}) {
     EXPECT_FALSE(ParseDuration(text).ok()) << text;
   }
+}
+
+TEST(ConfigTest, TheDocumentHasTheTable) {
+  std::ifstream file("docs/configuration.md");
+  const std::string document((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_THAT(document, HasSubstr(ConfigReference())) << "write it anew:\n" << ConfigReference();
 }
 
 }  // namespace

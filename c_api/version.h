@@ -1,8 +1,0 @@
-// The release, for people (gf_build_info). Programs ask for the ABI's epoch and minor, which are in gradferry.h.
-#pragma once
-
-namespace gradferry {
-
-inline constexpr char kRelease[] = "0.1.0";
-
-}  // namespace gradferry
