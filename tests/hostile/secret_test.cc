@@ -63,7 +63,8 @@ TEST_P(SecretTest, AWorkerThatIsRefusedTriesAgainAndOthersAreServed) {
     EXPECT_EQ(Pair::AddAt(pair.a(), "b"), 3);
   }
   // It has not become a member.
-  for (const auto& peer : Info(pair.b())["peers"]) EXPECT_NE(peer["name"], "stranger");
+  const auto info = Info(pair.b());
+  for (const auto& peer : info["peers"]) EXPECT_NE(peer["name"], "stranger");
   Call(gf_worker_close, stranger, kPatience);
 }
 

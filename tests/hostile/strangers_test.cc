@@ -187,7 +187,8 @@ TEST_P(StrangersTest, NothingIsServedBeforeTheProof) {
   EXPECT_TRUE(log.Has({"of worker intruder was refused: UNAUTHENTICATED", "a Call came before HelloProof"}))
       << log.All();
   EXPECT_EQ(served, 0);
-  for (const auto& peer : Info(scene.pair.b())["peers"]) EXPECT_NE(peer["name"], "intruder");
+  const auto info = Info(scene.pair.b());
+  for (const auto& peer : info["peers"]) EXPECT_NE(peer["name"], "intruder");
   // With the proof the same is served.
   const auto member = scene.DialAsMember(kSecret);
   member->Say(call);
