@@ -59,6 +59,17 @@ def gradferry_dependencies():
     )
     _maybe(
         system_library,
+        name = "gradferry_thrift",
+        what = "Thrift",
+        env = "GRADFERRY_THRIFT",
+        apt_package = "libthrift-dev libboost-dev",
+        target = "thrift",
+        probe_header = "thrift/Thrift.h",
+        header_dirs = ["thrift"],
+        libs = ["thrift"],
+    )
+    _maybe(
+        system_library,
         name = "gradferry_gtest",
         what = "GoogleTest",
         env = "GRADFERRY_GTEST",

@@ -155,6 +155,7 @@ system_library = repository_rule(
         "GRADFERRY_NLOHMANN_JSON",
         "GRADFERRY_OPENSSL",
         "GRADFERRY_TENSORPIPE",
+        "GRADFERRY_THRIFT",
         "GRADFERRY_TOMLPLUSPLUS",
         "GRADFERRY_TORCH",
     ],

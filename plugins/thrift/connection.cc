@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -162,6 +163,7 @@ Status Connection::Send(const gf_transport_frame& frame, void* op) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (ended_ && !end_.ok()) return end_;
   if (ended_ || closing_) return {GF_CLOSED, "the connection with " + peer_ + " is closed"};
+  if (gateway_ != nullptr) return GiveToClient(frame, op);
   if (!open_ || blocked_ || !write_error_.empty() || !outbox_.empty()) {
     outbox_.Add(frame, op);
     return {};
@@ -184,7 +186,7 @@ void Connection::WaitForRoom() {
   loop_->Change(fd_.get(), EPOLLIN | EPOLLOUT, this);
 }
 
-// Under the lock, on the loop.
+// Under the lock.
 void Connection::Flush() {
   if (!write_error_.empty()) return;
   IoResult result = outbox_.Flush(stream_.get());
@@ -290,6 +292,7 @@ void Connection::Receive() {
 }
 
 Status Connection::OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) {
+  if (gateway_ != nullptr) return {GF_DATA_LOSS, "a worker's frame came from a stock Thrift client"};
   const gf_transport_host* host = shared_->host;
   const int32_t code = host->on_descriptor(host->ctx, token_, &frame, segments);
   if (code == GF_OK) return {};
@@ -297,8 +300,7 @@ Status Connection::OnDescriptor(const gf_transport_frame& frame, gf_transport_se
 }
 
 void Connection::OnWholeFrame(uint64_t bytes) {
-  if (!introduced_) CancelDeadline();
-  introduced_ = true;
+  Introduced();
   ++shared_->counters.frames_received;
   shared_->counters.bytes_received += bytes;
   shared_->counters.bytes_copied += reader_.copied() - counted_copies_;
@@ -306,7 +308,81 @@ void Connection::OnWholeFrame(uint64_t bytes) {
   shared_->host->on_frame(shared_->host->ctx, token_, GF_OK);
 }
 
-Status Connection::OnMessage(std::string_view) { return {GF_INTERNAL, "a message that nobody wants"}; }
+void Connection::Introduced() {
+  if (!introduced_) CancelDeadline();
+  introduced_ = true;
+}
+
+// ---- Stock clients -----------------------------------------------------------------------------------------------
+
+// Who has sent a frame is a worker and sends nothing else; and we are nobody's server where we have dialled.
+uint64_t Connection::MaxMessage() {
+  if (gateway_ != nullptr) return gateway_->MaxMessage();
+  return origin_ == Origin::kAccepted && !introduced_ ? Gateway::kMaxGreeting : 0;
+}
+
+Status Connection::OnMessage(std::string_view message) {
+  if (gateway_ == nullptr) {
+    auto gateway = std::make_unique<Gateway>();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    gateway_ = std::move(gateway);
+  }
+  Introduced();
+  Gateway::Outcome outcome;
+  if (Status status = gateway_->Take(message, &outcome); !status.ok()) return status;
+  if (!outcome.answer.empty()) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    SendAnswer(std::move(outcome.answer));
+  }
+  if (outcome.header.empty()) return {};
+  return Deliver(outcome.header, outcome.tensors.Segments());
+}
+
+// A frame of the gateway's, as if it had arrived.
+Status Connection::Deliver(const std::string& header, const std::vector<std::string_view>& segments) {
+  std::vector<gf_transport_segment> announced;
+  for (const std::string_view segment : segments) announced.push_back({nullptr, segment.size()});
+  std::vector<gf_transport_segment> filled = announced;
+  gf_transport_frame frame{};
+  frame.struct_size = sizeof(frame);
+  frame.segment_count = static_cast<uint32_t>(announced.size());
+  frame.header = header.data();
+  frame.header_length = header.size();
+  frame.segments = announced.data();
+  const gf_transport_host* host = shared_->host;
+  const int32_t code = host->on_descriptor(host->ctx, token_, &frame, filled.data());
+  if (code != GF_OK) return {code, "a message of a Thrift client was refused"};
+  const bool given = std::all_of(filled.begin(), filled.end(), [](const auto& one) { return one.data != nullptr; });
+  if (!given) {
+    host->on_frame(host->ctx, token_, GF_INTERNAL);
+    return {GF_INTERNAL, "the host gave a frame no memory"};
+  }
+  for (size_t i = 0; i < segments.size(); ++i) std::memcpy(filled[i].data, segments[i].data(), segments[i].size());
+  ++shared_->counters.frames_received;
+  host->on_frame(host->ctx, token_, GF_OK);
+  return {};
+}
+
+// Under the lock.
+Status Connection::GiveToClient(const gf_transport_frame& frame, void* op) {
+  Gateway::Outcome outcome;
+  if (Status status = gateway_->Give(frame, &outcome); !status.ok()) return status;
+  outbox_.Complete(op, outcome.answer.size());
+  ScheduleSent();
+  if (!outcome.answer.empty()) SendAnswer(std::move(outcome.answer));
+  if (outcome.heartbeat) {
+    loop_->Post([self = shared_from_this()] {
+      if (self->phase_ == Phase::kOpen && !self->closing_) (void)self->Deliver(self->gateway_->Heartbeat(), {});
+    });
+  }
+  return {};
+}
+
+// Under the lock.
+void Connection::SendAnswer(std::string answer) {
+  outbox_.Add(std::move(answer));
+  if (!blocked_) Flush();
+}
 
 // ---- The end -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@
 #include "plugins/thrift/address.h"
 #include "plugins/thrift/file_descriptor.h"
 #include "plugins/thrift/frame_reader.h"
+#include "plugins/thrift/gateway.h"
 #include "plugins/thrift/loop.h"
 #include "plugins/thrift/outbox.h"
 #include "plugins/thrift/shared.h"
@@ -82,8 +83,12 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void Receive();
   Status OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) override;
   void OnWholeFrame(uint64_t bytes) override;
-  uint64_t MaxMessage() override { return 0; }
+  uint64_t MaxMessage() override;
   Status OnMessage(std::string_view message) override;
+  Status Deliver(const std::string& header, const std::vector<std::string_view>& segments);
+  Status GiveToClient(const gf_transport_frame& frame, void* op);
+  void SendAnswer(std::string answer);
+  void Introduced();
 
   void Break(const std::string& why);
   void Refuse(Status status);
@@ -122,6 +127,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool ended_ = false;
   Status end_;
   Outbox outbox_;
+  std::unique_ptr<Gateway> gateway_;  // the peer is a stock client; set by the loop's thread, which reads it without
 };
 
 }  // namespace gradferry::thrift

@@ -1,6 +1,7 @@
 #include "plugins/thrift/frame_writer.h"
 
 #include <string>
+#include <utility>
 
 #include "plugins/thrift/wire.h"
 
@@ -95,6 +96,11 @@ OutFrame::OutFrame(const gf_transport_frame& frame) {
   *at++ = 0;
   Add(begin, static_cast<size_t>(at - begin));
   Store32(prefix, static_cast<uint32_t>(total_ - kLengthSize));
+}
+
+OutFrame::OutFrame(std::string bytes) : own_(std::move(bytes)) {
+  next_ = end_ = few_pieces_;
+  Add(own_.data(), own_.size());
 }
 
 void OutFrame::Add(void* data, size_t length) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "gradferry/transport.h"
 #include "plugins/thrift/status.h"
@@ -21,6 +22,8 @@ class OutFrame {
   // frame is one that CheckFrame takes; its header and segments stay where they are until the bytes have been sent, the
   // struct and its array need not.
   explicit OutFrame(const gf_transport_frame& frame);
+  // Bytes of the plugin's own.
+  explicit OutFrame(std::string bytes);
   // It points into itself.
   OutFrame(const OutFrame&) = delete;
   OutFrame& operator=(const OutFrame&) = delete;
@@ -44,6 +47,7 @@ class OutFrame {
   iovec* next_ = nullptr;
   iovec* end_ = nullptr;
   uint64_t total_ = 0;
+  std::string own_;
   std::unique_ptr<char[]> filling_;  // with many segments
   std::unique_ptr<iovec[]> pieces_;
   char few_filling_[kFew * 12 + 48];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace gradferry::thrift {
 namespace {
@@ -35,7 +36,11 @@ IoResult Outbox::Write(Stream* stream, const gf_transport_frame& frame, void* op
 }
 
 void Outbox::Add(const gf_transport_frame& frame, void* op) {
-  waiting_.push_back({std::make_unique<OutFrame>(frame), op});
+  waiting_.push_back({std::make_unique<OutFrame>(frame), op, true});
+}
+
+void Outbox::Add(std::string bytes) {
+  waiting_.push_back({std::make_unique<OutFrame>(std::move(bytes)), nullptr, false});
 }
 
 IoResult Outbox::Flush(Stream* stream) {
@@ -60,7 +65,7 @@ IoResult Outbox::Flush(Stream* stream) {
       frame->Advance(step);
       left -= step;
       if (!frame->done()) break;
-      Complete(waiting_.front().op, frame->total());
+      if (waiting_.front().reported) Complete(waiting_.front().op, frame->total());
       waiting_.pop_front();
     }
     if (result.drained) result.what = IoResult::What::kWouldBlock;
@@ -81,7 +86,9 @@ void Outbox::TakeSent(std::vector<Sent>* out) {
 
 std::vector<void*> Outbox::TakeWaiting() {
   std::vector<void*> ops;
-  for (const Waiting& waiting : waiting_) ops.push_back(waiting.op);
+  for (const Waiting& waiting : waiting_) {
+    if (waiting.reported) ops.push_back(waiting.op);
+  }
   waiting_.clear();
   return ops;
 }

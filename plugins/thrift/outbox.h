@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gradferry/transport.h"
@@ -28,6 +29,10 @@ class Outbox {
   IoResult Write(Stream* stream, const gf_transport_frame& frame, void* op);
   // Waits behind the others.
   void Add(const gf_transport_frame& frame, void* op);
+  // Bytes of the plugin's own, which nobody is told about.
+  void Add(std::string bytes);
+  // An operation that needs nothing more to be sent.
+  void Complete(void* op, uint64_t bytes);
   // Writes what waits. kBytes: nothing waits any more.
   IoResult Flush(Stream* stream);
 
@@ -43,9 +48,8 @@ class Outbox {
   struct Waiting {
     std::unique_ptr<OutFrame> frame;
     void* op;
+    bool reported;
   };
-
-  void Complete(void* op, uint64_t bytes);
 
   std::deque<Waiting> waiting_;
   std::vector<Sent> sent_;
