@@ -64,6 +64,10 @@ Status Acceptor::Listen(const Address& address) {
       return {GF_FAILED_PRECONDITION, "cannot listen at " + address.text + " within an event"};
     }
     address_ = actual;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      url_ = actual.Url();
+    }
     Replace(listener);
     Accept(listener);
     return {};
@@ -132,6 +136,11 @@ void Acceptor::Replace(std::shared_ptr<pipe::Listener> listener) {
     if (closed_) listener = listener_;
   }
   if (listener != nullptr) listener->close();
+}
+
+std::string Acceptor::url() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return url_;
 }
 
 bool Acceptor::closed() const {

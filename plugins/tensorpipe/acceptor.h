@@ -38,6 +38,9 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   // Any thread. Idempotent.
   void Close();
 
+  // Where it listens, without channels.
+  std::string url() const;
+
  private:
   Status Listen(const Address& address);
   void Accept(const std::shared_ptr<::tensorpipe::Listener>& listener);
@@ -58,6 +61,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   mutable std::mutex mutex_;  // guards what follows; nothing is called while it is held
   std::shared_ptr<::tensorpipe::Listener> listener_;
   bool closed_ = false;
+  std::string url_;
 };
 
 }  // namespace gradferry::tp

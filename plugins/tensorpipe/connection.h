@@ -15,13 +15,16 @@
 // Threads. Send and Close: any. The rest runs in callbacks of TensorPipe's Context, or as an event in the queue, so one
 // at a time. Never is a lock held across a call of TensorPipe or of the host.
 //
-// A known limit of TensorPipe: with the cma channel the receiver copies out of the sender's memory. When the sender
-// closes, its sends end at once, and a receiver that is just copying may get bytes that the sender has overwritten.
+// Large segments. With the option cma each end tries whether it can read the other's memory (cma.h) and says so; what
+// is sent to an end that can is lent: the frame names addresses, the receiver copies on a thread of the transport's and
+// answers with the frame's number. Frames sent before that is known, or when it does not work, go over TensorPipe's
+// channels. Each direction is for itself, so nothing has to be the same on both sides.
 #pragma once
 
 #include <tensorpipe/core/pipe.h>
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -29,6 +32,8 @@
 #include <string>
 #include <vector>
 
+#include "plugins/tensorpipe/cma.h"
+#include "plugins/tensorpipe/control.h"
 #include "plugins/tensorpipe/framing.h"
 #include "plugins/tensorpipe/shared.h"
 #include "plugins/tensorpipe/status.h"
@@ -41,8 +46,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Called once, after on_closed, with the connection.
   using Ended = std::function<void(Connection*)>;
 
-  // peer is for texts.
-  Connection(Shared* shared, std::shared_ptr<::tensorpipe::Pipe> pipe, Origin origin, std::string peer, Ended ended);
+  // peer is for texts. address: by which the connection was made, as the other end knows it too.
+  Connection(Shared* shared, std::shared_ptr<::tensorpipe::Pipe> pipe, Origin origin, std::string peer,
+             std::string address, Ended ended);
 
   Shared* shared() const { return shared_; }
 
@@ -53,20 +59,45 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Status Send(const gf_transport_frame& frame, void* op);
   void Close();
+  // For gf_transport_vtable.peer.
+  std::string PeerJson() const;
 
  private:
+  // A frame that the host has sent, until its on_sent.
+  struct Sending {
+    uint64_t number = 0;
+    void* op = nullptr;
+    uint64_t bytes = 0;
+    bool lent = false;     // it waits for the receiver's answer
+    bool written = false;  // TensorPipe is done with it
+    bool done = false;     // so is the receiver
+    bool failed = false;
+  };
+
   void SendWelcome();
   void OnStands();
 
-  bool BeginSend();
+  bool BeginSend(const Sending& sending);
   void EndOperation();
-  void OnWritten(const ::tensorpipe::Error& error, void* op, uint64_t bytes);
+  void OnWritten(const ::tensorpipe::Error& error, uint64_t number);
+  void OnDone(uint64_t number);
+  void CompleteSends();
+  void FailLent();
 
   void ReadNext();
   void OnDescriptor(const ::tensorpipe::Error& error, ::tensorpipe::Descriptor descriptor);
   void SkipWelcome();
+  void TakeControl(const std::string& metadata);
+  void Handle(const Control& control);
+  void SendControl(const Control& control);
+  void Offer();
+  void TestPeer();
+  void Refuse();
   void Announce(const ::tensorpipe::Descriptor& descriptor);
   void OnRead(const ::tensorpipe::Error& error, uint64_t bytes);
+  void Copy(std::vector<uint64_t> from, std::vector<gf_transport_segment> to, uint64_t number, uint64_t bytes);
+  void EndFrame(int32_t code);
+  void LastOfReading();
   void EndReading(const Status& reason);
 
   void DeliverSent(void* op, const Status& status);
@@ -88,8 +119,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<uint32_t> operations_{1};  // reading is the first
   std::atomic<bool> stands_{false};      // something went through, so the peer was there
 
-  mutable std::mutex mutex_;  // guards end_; nothing is called while it is held
+  const std::string address_;
+  CmaRecord record_;
+  // Callbacks of the pipe, which come one at a time.
+  Challenge challenge_{};
+  CmaReader reader_;
+  bool offered_ = false;
+  bool tested_ = false;
+  std::atomic<bool> reads_{false};  // the peer's memory, which was tried
+  std::atomic<bool> lends_{false};  // the peer reads ours
+
+  mutable std::mutex mutex_;  // guards what follows; nothing is called while it is held
   std::optional<Status> end_;
+  std::deque<Sending> sends_;
+  uint64_t last_number_ = 0;
+  std::string why_not_;  // large segments are not lent
 };
 
 }  // namespace gradferry::tp

@@ -30,11 +30,18 @@ void EventQueue::Stop() {
   if (dispatcher_.joinable()) dispatcher_.join();
 }
 
+// The event within Deliver has run.
+void EventQueue::EndHere() {
+  if (waiting_.fetch_sub(kHere + 1) == kHere + 1) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  changed_.notify_one();
+}
+
 void EventQueue::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     if (RunOne(lock)) continue;
-    if (stopping_) return;
+    if (stopping_ && jobs_.empty()) return;
     if (timed_.empty()) {
       changed_.wait(lock);
     } else {
@@ -46,7 +53,7 @@ void EventQueue::Run() {
 // Runs the next job, if there is one, without the lock.
 bool EventQueue::RunOne(std::unique_lock<std::mutex>& lock) {
   Job job;
-  const bool is_event = !jobs_.empty();
+  const bool is_event = !jobs_.empty() && (waiting_.load() & kHere) == 0;
   if (is_event) {
     job = std::move(jobs_.front());
     jobs_.pop_front();

@@ -6,13 +6,11 @@
 //
 //   - HostCall marks the stack of every call from the host, by a counter of the thread. It is common to all transports,
 //     since the host may call one transport within an event of another.
-//   - Deliver runs an event at once when no HostCall is on its stack and no earlier event waits. Otherwise the event
-//     joins the queue, which the dispatcher, a thread of ours, works off in order.
-//   - An event counts as waiting until it has been run. Events that come meanwhile queue up behind it, even those that
-//     TensorPipe raises on the dispatcher itself when the event calls into it.
+//   - Deliver runs an event at once when no HostCall is on its stack, and no other event runs or waits. Otherwise the
+//     event joins the queue, which the dispatcher, a thread of ours, works off in order.
+//   - An event counts until it has been run. Events that come meanwhile queue up behind it, even those that TensorPipe
+//     raises on the dispatcher itself when the event calls into it.
 //
-// That keeps order and keeps events apart: Deliver is called within callbacks of one Context, so never twice at a time,
-// and an event that runs at once has nothing before it in the queue and, until it returns, nothing new behind it.
 // In the common case, a callback on a thread of TensorPipe's, there is no other thread involved.
 //
 // No lock is held while an event runs.
@@ -54,14 +52,15 @@ class EventQueue {
   EventQueue(const EventQueue&) = delete;
   EventQueue& operator=(const EventQueue&) = delete;
 
-  // Within a callback of TensorPipe only. Runs the event, now or on the dispatcher.
+  // Runs the event, now or on the dispatcher. Any thread.
   template <class Event>
   void Deliver(Event&& event) {
-    if (!HostCall::OnThisStack() && waiting_.load(std::memory_order_acquire) == 0) {
-      event();
-    } else {
-      Post(std::forward<Event>(event));
+    size_t none = 0;
+    if (HostCall::OnThisStack() || !waiting_.compare_exchange_strong(none, kHere + 1)) {
+      return Post(std::forward<Event>(event));
     }
+    event();
+    EndHere();
   }
 
   // Runs a job on the dispatcher, after the events that wait. Any thread.
@@ -74,10 +73,14 @@ class EventQueue {
   void Stop();
 
  private:
+  void EndHere();
   void Run();
   bool RunOne(std::unique_lock<std::mutex>& lock);
 
-  std::atomic<size_t> waiting_{0};  // jobs in jobs_, and the one that runs
+  // While an event runs within Deliver; then the dispatcher waits.
+  static constexpr size_t kHere = size_t{1} << (8 * sizeof(size_t) - 1);
+
+  std::atomic<size_t> waiting_{0};  // jobs in jobs_, the event that runs, and kHere
 
   std::mutex mutex_;  // guards what follows; held while nothing else is called
   std::condition_variable changed_;

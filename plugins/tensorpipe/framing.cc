@@ -2,6 +2,7 @@
 
 #include <tensorpipe/common/cpu_buffer.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -13,6 +14,7 @@ namespace {
 namespace pipe = ::tensorpipe;
 
 constexpr unsigned char kFormat = 1;
+constexpr unsigned char kLendingFormat = 2;
 constexpr unsigned char kWelcome = 0;
 constexpr size_t kFixedPrefix = 5;
 
@@ -22,12 +24,20 @@ void AppendNumber(uint32_t number, std::string* out) {
   for (int i = 0; i < 4; ++i) out->push_back(static_cast<char>(number >> (8 * i)));
 }
 
+void AppendLong(uint64_t number, std::string* out) {
+  AppendNumber(static_cast<uint32_t>(number), out);
+  AppendNumber(static_cast<uint32_t>(number >> 32), out);
+}
+
 // Of at least four bytes.
 uint32_t NumberAt(const char* bytes) {
   uint32_t number = 0;
   for (int i = 0; i < 4; ++i) number |= static_cast<uint32_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
   return number;
 }
+
+// Of at least eight bytes.
+uint64_t LongAt(const char* bytes) { return NumberAt(bytes) | static_cast<uint64_t>(NumberAt(bytes + 4)) << 32; }
 
 size_t CarriagesSize(uint32_t count) { return (count + 3) / 4; }
 
@@ -46,11 +56,13 @@ class Chooser {
   uint64_t inline_ = 0;
 };
 
-std::string MakeMetadata(const gf_transport_frame& frame, const std::vector<Carriage>& carriages) {
+// number: null unless tensors are lent.
+std::string MakeMetadata(const gf_transport_frame& frame, const std::vector<Carriage>& carriages,
+                         const uint64_t* number) {
   const uint32_t count = frame.segment_count;
   std::string metadata;
   metadata.reserve(kFixedPrefix + CarriagesSize(count) + 4 * count + frame.header_length + kMaxInline);
-  metadata.push_back(static_cast<char>(kFormat));
+  metadata.push_back(static_cast<char>(number == nullptr ? kFormat : kLendingFormat));
   AppendNumber(count, &metadata);
   metadata.resize(kFixedPrefix + CarriagesSize(count));
   for (uint32_t i = 0; i < count; ++i) {
@@ -60,6 +72,12 @@ std::string MakeMetadata(const gf_transport_frame& frame, const std::vector<Carr
   }
   for (uint32_t i = 0; i < count; ++i) {
     if (carriages[i] == Carriage::kInline) AppendNumber(static_cast<uint32_t>(frame.segments[i].length), &metadata);
+  }
+  if (number != nullptr) AppendLong(*number, &metadata);
+  for (uint32_t i = 0; i < count && number != nullptr; ++i) {
+    if (carriages[i] != Carriage::kTensor) continue;
+    AppendLong(reinterpret_cast<uintptr_t>(frame.segments[i].data), &metadata);
+    AppendLong(frame.segments[i].length, &metadata);
   }
   metadata.append(static_cast<const char*>(frame.header), frame.header_length);
   for (uint32_t i = 0; i < count; ++i) {
@@ -115,6 +133,10 @@ struct Metadata {
   uint32_t count = 0;
   std::vector<Carriage> carriages;
   std::vector<uint32_t> inline_lengths;
+  bool lends = false;
+  uint64_t number = 0;
+  std::vector<uint64_t> addresses;
+  std::vector<uint64_t> lent_lengths;
   std::string_view header;
   std::string_view inline_bytes;
 };
@@ -131,9 +153,25 @@ Status ReadCarriages(std::string_view bytes, Metadata* out) {
   return {};
 }
 
+Status ReadLent(std::string_view* bytes, Metadata* out) {
+  if (bytes->size() < 8) return Bad("whose prefix is cut off");
+  out->number = LongAt(bytes->data());
+  bytes->remove_prefix(8);
+  for (Carriage carriage : out->carriages) {
+    if (carriage != Carriage::kTensor) continue;
+    if (bytes->size() < 16) return Bad("whose prefix is cut off");
+    out->addresses.push_back(LongAt(bytes->data()));
+    out->lent_lengths.push_back(LongAt(bytes->data() + 8));
+    bytes->remove_prefix(16);
+  }
+  return {};
+}
+
 Status ReadMetadata(std::string_view bytes, Metadata* out) {
   if (bytes.size() < kFixedPrefix) return Bad("that is too short");
-  if (static_cast<unsigned char>(bytes[0]) != kFormat) return Bad("of an unknown format");
+  const auto format = static_cast<unsigned char>(bytes[0]);
+  if (format != kFormat && format != kLendingFormat) return Bad("of an unknown format");
+  out->lends = format == kLendingFormat;
   out->count = NumberAt(bytes.data() + 1);
   if (out->count > kMaxSegments) return Bad("with " + std::to_string(out->count) + " segments");
   bytes.remove_prefix(kFixedPrefix);
@@ -148,6 +186,9 @@ Status ReadMetadata(std::string_view bytes, Metadata* out) {
     out->inline_lengths.push_back(NumberAt(bytes.data()));
     inline_total += out->inline_lengths.back();
     bytes.remove_prefix(4);
+  }
+  if (out->lends) {
+    if (Status status = ReadLent(&bytes, out); !status.ok()) return status;
   }
   if (bytes.size() <= inline_total) return Bad("without a header");
   out->header = bytes.substr(0, bytes.size() - inline_total);
@@ -170,6 +211,8 @@ class Lengths {
     } else if (carriage == Carriage::kPayload) {
       if (payload_ == descriptor_.payloads.size()) return Bad("with fewer payloads than its prefix names");
       *length = descriptor_.payloads[payload_++].length;
+    } else if (metadata_.lends) {
+      *length = metadata_.lent_lengths[lent_++];
     } else {
       if (tensor_ == descriptor_.tensors.size()) return Bad("with fewer tensors than its prefix names");
       const pipe::Descriptor::Tensor& tensor = descriptor_.tensors[tensor_++];
@@ -192,19 +235,38 @@ class Lengths {
   size_t inline_ = 0;
   size_t payload_ = 0;
   size_t tensor_ = 0;
+  size_t lent_ = 0;
 };
+
+std::vector<Carriage> Carriages(const gf_transport_frame& frame) {
+  Chooser chooser;
+  std::vector<Carriage> carriages;
+  carriages.reserve(frame.segment_count);
+  for (uint32_t i = 0; i < frame.segment_count; ++i) carriages.push_back(chooser.Next(frame.segments[i].length));
+  return carriages;
+}
 
 }  // namespace
 
 Status ToMessage(const gf_transport_frame& frame, uint64_t max_segment, pipe::Message* out) {
   if (Status status = CheckFrame(frame, max_segment); !status.ok()) return status;
-  Chooser chooser;
-  std::vector<Carriage> carriages;
-  carriages.reserve(frame.segment_count);
-  for (uint32_t i = 0; i < frame.segment_count; ++i) carriages.push_back(chooser.Next(frame.segments[i].length));
+  const std::vector<Carriage> carriages = Carriages(frame);
   pipe::Message message;
-  message.metadata = MakeMetadata(frame, carriages);
+  message.metadata = MakeMetadata(frame, carriages, nullptr);
   for (uint32_t i = 0; i < frame.segment_count; ++i) AddSegment(frame.segments[i], carriages[i], &message);
+  *out = std::move(message);
+  return {};
+}
+
+Status ToLendingMessage(const gf_transport_frame& frame, uint64_t number, pipe::Message* out, bool* lent) {
+  if (Status status = CheckFrame(frame, std::numeric_limits<uint64_t>::max()); !status.ok()) return status;
+  const std::vector<Carriage> carriages = Carriages(frame);
+  *lent = std::find(carriages.begin(), carriages.end(), Carriage::kTensor) != carriages.end();
+  pipe::Message message;
+  message.metadata = MakeMetadata(frame, carriages, *lent ? &number : nullptr);
+  for (uint32_t i = 0; i < frame.segment_count; ++i) {
+    if (carriages[i] != Carriage::kTensor) AddSegment(frame.segments[i], carriages[i], &message);
+  }
   *out = std::move(message);
   return {};
 }
@@ -237,6 +299,9 @@ Status FromDescriptor(const pipe::Descriptor& descriptor, Announcement* out) {
   announcement.header = metadata.header;
   announcement.inline_bytes = metadata.inline_bytes;
   announcement.carriages = std::move(metadata.carriages);
+  announcement.lends = metadata.lends;
+  announcement.number = metadata.number;
+  announcement.addresses = std::move(metadata.addresses);
   *out = std::move(announcement);
   return {};
 }
@@ -257,13 +322,23 @@ Status ToAllocation(const Announcement& announcement, const std::vector<gf_trans
     } else if (announcement.carriages[i] == Carriage::kPayload) {
       allocation.payloads.emplace_back();
       allocation.payloads.back().data = filled[i].data;
-    } else {
+    } else if (!announcement.lends) {
       allocation.tensors.emplace_back();
       allocation.tensors.back().buffer = pipe::CpuBuffer{filled[i].data};
     }
   }
   *out = std::move(allocation);
   return {};
+}
+
+std::vector<gf_transport_segment> LentSegments(const Announcement& announcement,
+                                               const std::vector<gf_transport_segment>& filled) {
+  std::vector<gf_transport_segment> lent;
+  for (size_t i = 0; i < filled.size() && announcement.lends; ++i) {
+    if (announcement.carriages[i] != Carriage::kTensor) continue;
+    lent.push_back({filled[i].data, announcement.segments[i].length});
+  }
+  return lent;
 }
 
 uint64_t TotalBytes(uint64_t header_length, const gf_transport_segment* segments, size_t count) {

@@ -1,10 +1,12 @@
 // How a frame of the host becomes a message of TensorPipe, and back. The header travels in the message's metadata
 // behind a prefix that tells where each segment is, and with the smallest segments behind it:
 //
-//   byte 0      kFormat
+//   byte 0      kFormat, or kLendingFormat
 //   bytes 1-4   number of segments
 //   then        two bits per segment, first segment in the lowest bits: how it travels (Carriage); unused bits are 0
 //   then        for each inline segment its length in four bytes
+//   then        kLendingFormat: the frame's number in eight bytes, and for each segment that travels as a tensor its
+//               address and its length in eight bytes each; the receiver reads it from there and says when it has
 //   then        the header
 //   then        the bytes of the inline segments
 //
@@ -31,9 +33,13 @@ constexpr uint32_t kMaxSegments = 16 * 1024;
 // bytes along with the header takes less of the processors (half for 1 KiB, nine tenths for 64 KiB).
 constexpr uint64_t kPayloadFrom = 64 * 1024;
 constexpr uint64_t kMaxInline = 64 * 1024;  // of all segments of a frame together
-// The cma channel saves a copy, and costs two messages more and a hop to another thread each way. Up to here that is
+// Reading the sender's memory saves a copy, and costs a message more and a hop to another thread. Up to here that is
 // too much; from about 512 KiB on it pays.
 constexpr uint64_t kTensorFrom = 256 * 1024;
+// What the host sends of a large segment at a time. 64 MiB from one process to another by cma, in pieces of 1, 4, 16
+// and 64 MiB, take 29, 25, 38 and 231 ms at best on a loaded machine with two processors: larger pieces are fresh
+// memory each time.
+constexpr uint64_t kChunk = 4 * 1024 * 1024;
 // TensorPipe's shm transport writes a length in 32 bits, and the reader aborts its process when it is not what it was
 // told.
 constexpr uint64_t kMaxSegmentOverShm = 0xFFFFFFFFu;
@@ -41,6 +47,9 @@ constexpr uint64_t kMaxSegmentOverShm = 0xFFFFFFFFu;
 // The frame as a message; its segments' memory is borrowed. GF_INVALID_ARGUMENT or GF_OUT_OF_RANGE when the host broke
 // a limit.
 Status ToMessage(const gf_transport_frame& frame, uint64_t max_segment, ::tensorpipe::Message* out);
+
+// The same, for a receiver that reads large segments from this process. *lent: there are some.
+Status ToLendingMessage(const gf_transport_frame& frame, uint64_t number, ::tensorpipe::Message* out, bool* lent);
 
 // The message without a frame by which the accepting end says that the connection stands.
 ::tensorpipe::Message WelcomeMessage();
@@ -55,6 +64,9 @@ struct Announcement {
   std::string_view inline_bytes;
   std::vector<gf_transport_segment> segments;  // lengths; data is null
   std::vector<Carriage> carriages;             // of each
+  bool lends = false;                          // tensors are to be read from the sender
+  uint64_t number = 0;                         // then
+  std::vector<uint64_t> addresses;             // then, of each tensor
 };
 
 // Checks the descriptor against its prefix. Whatever the peer sent, the message can be read safely when this is OK;
@@ -65,6 +77,10 @@ Status FromDescriptor(const ::tensorpipe::Descriptor& descriptor, Announcement* 
 // data pointers are set now. GF_INTERNAL when one is missing.
 Status ToAllocation(const Announcement& announcement, const std::vector<gf_transport_segment>& filled,
                     ::tensorpipe::Allocation* out);
+
+// Where the segments that the sender lends go. After ToAllocation.
+std::vector<gf_transport_segment> LentSegments(const Announcement& announcement,
+                                               const std::vector<gf_transport_segment>& filled);
 
 // Bytes of header and segments.
 uint64_t TotalBytes(uint64_t header_length, const gf_transport_segment* segments, size_t count);

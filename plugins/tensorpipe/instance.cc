@@ -24,6 +24,16 @@ Status CheckReach(const Address& address, const Options& options) {
               "transport.tensorpipe.trusted_network = true if all that can reach it are trusted"};
 }
 
+bool Has(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+// What must be the same on both ends: TensorPipe's own channels.
+std::vector<std::string> SameOnBothEnds(std::vector<std::string> channels) {
+  channels.erase(std::remove(channels.begin(), channels.end(), "cma"), channels.end());
+  return channels;
+}
+
 Status Closing() { return {GF_CLOSED, "the transport is shut down"}; }
 
 }  // namespace
@@ -32,7 +42,7 @@ Status Instance::Create(const gf_transport_host* host, std::string_view json, st
   Options options;
   if (Status status = ParseOptions(json, &options); !status.ok()) return status;
   // The lanes of mpt listen from the start.
-  const bool listens = std::find(options.channels.begin(), options.channels.end(), "mpt") != options.channels.end();
+  const bool listens = Has(options.channels, "mpt");
   if (Address address; listens) {
     if (Status status = ParseAddress(options.address, AddressUse::kListen, &address); !status.ok()) return status;
     if (Status status = CheckReach(address, options); !status.ok()) return status;
@@ -44,8 +54,8 @@ Status Instance::Create(const gf_transport_host* host, std::string_view json, st
   for (const std::string& name : built.missing) {
     instance->shared_.Log(LogLevel::kWarning, name + " does not work on this machine; going on without it");
   }
-  instance->shared_.Log(LogLevel::kInfo,
-                        "transports " + Join(built.transports, ", ") + "; channels " + Join(built.channels, ", "));
+  instance->shared_.Log(LogLevel::kInfo, "transports " + Join(built.transports, ", ") + "; channels " +
+                                             Join(built.channels, ", ") + (instance->shared_.cma ? ", cma" : ""));
   *out = std::move(instance);
   return {};
 }
@@ -54,6 +64,9 @@ Instance::Instance(const gf_transport_host* host, Options options, Stack stack)
     : options_(std::move(options)), shared_(host), stack_(std::move(stack)) {
   // Which transport a connection gets is decided by both ends, and told to none.
   if (stack_.HasTransport("shm")) shared_.max_segment = kMaxSegmentOverShm;
+  if (stack_.transports != std::vector<std::string>{"uv"}) shared_.plain_path = "tensorpipe";
+  shared_.cma = Has(options_.channels, "cma");
+  if (shared_.cma) shared_.copies = std::make_unique<EventQueue>();
 }
 
 Instance::~Instance() {
@@ -64,6 +77,7 @@ Instance::~Instance() {
   }
   // TensorPipe may still hold a thread of the host in a call whose own part is done. It leaves us within microseconds.
   while (shared_.calls != 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
+  if (shared_.copies != nullptr) shared_.copies->Stop();
   shared_.events.Stop();
   stack_.context->join();
 }
@@ -113,8 +127,13 @@ Status Instance::Listen(std::string_view text, std::string* actual) {
 
 // Within an event.
 void Instance::OnAccepted(std::shared_ptr<::tensorpipe::Pipe> pipe) {
+  std::string address;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (acceptor_ != nullptr) address = acceptor_->url();
+  }
   const uint64_t number = ++shared_.counters.accepted;
-  const auto connection = Add(pipe, Connection::Origin::kAccepted, "accepted peer " + std::to_string(number));
+  const auto connection = Add(pipe, Connection::Origin::kAccepted, "accepted peer " + std::to_string(number), address);
   if (connection == nullptr) return pipe->close();
   void* token = shared_.host->on_accept(shared_.host->ctx, HandleOf(connection.get()));
   if (token != nullptr) {
@@ -137,7 +156,8 @@ Status Instance::Connect(std::string_view text, void* token, gf_transport_conn**
   if (Status status = CheckPeer(address); !status.ok()) return status;
   if (Status status = CheckRoute(address); !status.ok()) return status;
   if (Status status = CheckFileDescriptors(); !status.ok()) return status;
-  const auto connection = Add(stack_.context->connect(address.Url()), Connection::Origin::kDialled, address.text);
+  const auto connection =
+      Add(stack_.context->connect(address.Url()), Connection::Origin::kDialled, address.text, address.Url());
   if (connection == nullptr) return Closing();
   ++shared_.counters.dialled;
   *out = HandleOf(connection.get());
@@ -150,18 +170,18 @@ Status Instance::CheckPeer(const Address& address) const {
     return {GF_INVALID_ARGUMENT, "cannot connect to " + address.text + ": transport.tensorpipe.transports has only " +
                                      Join(stack_.transports, ", ")};
   }
-  if (!address.has_channels || address.channels == options_.channels) return {};
+  if (!address.has_channels || SameOnBothEnds(address.channels) == SameOnBothEnds(options_.channels)) return {};
   return {GF_FAILED_PRECONDITION,
           "the worker at " + address.text + " has transport.tensorpipe.channels = " + Join(address.channels, ", ") +
-              ", this one has " + Join(options_.channels, ", ") + "; all workers need the same"};
+              ", this one has " + Join(options_.channels, ", ") + "; but for cma, all workers need the same"};
 }
 
 // ---- Life --------------------------------------------------------------------------------------------------------
 
 // Null when the transport shuts down.
 std::shared_ptr<Connection> Instance::Add(std::shared_ptr<::tensorpipe::Pipe> pipe, Connection::Origin origin,
-                                          const std::string& peer) {
-  auto connection = std::make_shared<Connection>(&shared_, std::move(pipe), origin, peer,
+                                          const std::string& peer, const std::string& address) {
+  auto connection = std::make_shared<Connection>(&shared_, std::move(pipe), origin, peer, address,
                                                  [this](Connection* ended) { OnEnded(ended); });
   const std::lock_guard<std::mutex> lock(mutex_);
   if (closing_) return nullptr;
@@ -214,6 +234,9 @@ void Instance::Release() {
 
 std::string Instance::StatsJson() {
   const Counters& counters = shared_.counters;
+  std::vector<std::string> channels = stack_.channels;
+  if (shared_.cma) channels.push_back("cma");
+  std::sort(channels.begin(), channels.end());
   const nlohmann::json json = {
       {"frames_sent", counters.frames_sent.load()},
       {"bytes_sent", counters.bytes_sent.load()},
@@ -224,7 +247,7 @@ std::string Instance::StatsJson() {
       {"connections_accepted", counters.accepted.load()},
       {"listener_restarts", counters.listener_restarts.load()},
       {"transports", stack_.transports},
-      {"channels", stack_.channels},
+      {"channels", channels},
   };
   return json.dump();
 }

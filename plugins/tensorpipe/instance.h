@@ -46,7 +46,7 @@ class Instance {
 
   Status CheckPeer(const Address& address) const;
   std::shared_ptr<Connection> Add(std::shared_ptr<::tensorpipe::Pipe> pipe, Connection::Origin origin,
-                                  const std::string& peer);
+                                  const std::string& peer, const std::string& address);
   void OnAccepted(std::shared_ptr<::tensorpipe::Pipe> pipe);
   void OnMoved(const std::string& url);
   void OnEnded(Connection* connection);

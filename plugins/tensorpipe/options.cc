@@ -61,7 +61,7 @@ const char kOptionsSchema[] = R"({
   "transports": {"type": "array", "default": ["uv"],
     "help": "Out of uv (TCP), shm (shared memory; keeps half a core busy in every process), ibv (InfiniBand)."},
   "channels": {"type": "array", "default": ["cma", "basic"],
-    "help": "How tensors travel, the same on every worker: cma (reads the sender's memory; under Yama it lets any process of the user trace this one), xth (within a process), mpt (several TCP streams), basic (always there)."},
+    "help": "How large segments travel: cma (the receiver reads the sender's memory, where both processes of one machine may; tried for each peer and direction, the others are taken where it does not work), and TensorPipe's own, which must be the same on every worker: xth (within a process), mpt (several TCP streams), basic (always there)."},
   "trusted_network": {"type": "boolean", "default": false,
     "help": "Allows listening beyond loopback. Whoever can reach the port can make this process abort."}
 })";

@@ -108,16 +108,28 @@ void Shutdown(gf_transport* transport) {
   });
 }
 
-int32_t Stats(gf_transport* transport, char* buffer, size_t capacity, size_t* length) {
-  const CallGuard guard(From(transport)->shared());
-  return Reporting(nullptr, "counting", [&]() -> Status {
-    const std::string json = From(transport)->StatsJson();
-    *length = json.size();
+// The two-call pattern for a text.
+template <class Make>
+int32_t WriteText(const char* doing, char* buffer, size_t capacity, size_t* length, Make make) {
+  return Reporting(nullptr, doing, [&]() -> Status {
+    const std::string text = make();
+    *length = text.size();
     if (buffer == nullptr) return {};
-    if (capacity <= json.size()) return {GF_OUT_OF_RANGE, ""};
-    std::memcpy(buffer, json.c_str(), json.size() + 1);
+    if (capacity <= text.size()) return {GF_OUT_OF_RANGE, ""};
+    std::memcpy(buffer, text.c_str(), text.size() + 1);
     return {};
   });
+}
+
+int32_t Stats(gf_transport* transport, char* buffer, size_t capacity, size_t* length) {
+  const CallGuard guard(From(transport)->shared());
+  return WriteText("counting", buffer, capacity, length, [&] { return From(transport)->StatsJson(); });
+}
+
+int32_t Peer(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* length) {
+  const CallGuard guard(From(conn)->shared());
+  const std::shared_ptr<Connection> connection = From(conn)->shared_from_this();
+  return WriteText("describing the peer", buffer, capacity, length, [&] { return connection->PeerJson(); });
 }
 
 const gf_transport_vtable kVtable = {
@@ -135,6 +147,7 @@ const gf_transport_vtable kVtable = {
     nullptr,
     nullptr,
     nullptr,
+    Peer,
 };
 
 const gf_transport_descriptor kDescriptor = {
@@ -148,6 +161,7 @@ const gf_transport_descriptor kDescriptor = {
     kOptionsSchema,
     kMaxHeader,
     &kVtable,
+    kChunk,
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "gradferry/transport.h"
@@ -37,6 +38,9 @@ struct Shared {
   Counters counters;
   std::atomic<int> calls{0};  // of the host, that have not returned yet
   EventQueue events;
+  std::string plain_path = "tcp";      // how large segments travel otherwise; set as above
+  bool cma = false;                    // large segments are read from the sender where that works; set as above
+  std::unique_ptr<EventQueue> copies;  // with cma: its thread reads other processes' memory
 };
 
 // A call from the host into this transport.

@@ -21,8 +21,8 @@ using TransportContext = std::shared_ptr<pipe::transport::Context>;
 using ChannelContext = std::shared_ptr<pipe::channel::Context>;
 
 // The higher wins, so the order must be the same on every worker. PyTorch's, with xth in front.
-const std::map<std::string, int64_t> kPriorities = {{"shm", 200},  {"ibv", 100},  {"uv", 0},      {"xth", 1300},
-                                                    {"cma", 1200}, {"mpt", 1100}, {"basic", 1000}};
+const std::map<std::string, int64_t> kPriorities = {{"shm", 200},  {"ibv", 100},  {"uv", 0},
+                                                    {"xth", 1300}, {"mpt", 1100}, {"basic", 1000}};
 
 // Both ends must have as many.
 constexpr int kMptLanes = 4;
@@ -77,9 +77,6 @@ ChannelContext MakeChannel(const std::string& name, const Options& options) {
   if (name == "basic") return pipe::channel::basic::create();
   if (name == "xth") return pipe::channel::xth::create();
   if (name == "mpt") return MakeMpt(options.address);
-#if TENSORPIPE_HAS_CMA_CHANNEL
-  if (name == "cma") return pipe::channel::cma::create();
-#endif
   return nullptr;
 }
 
@@ -113,6 +110,7 @@ Status BuildStack(const Options& options, Stack* out) {
     }
   }
   for (const std::string& name : options.channels) {
+    if (name == "cma") continue;  // ours: see cma.h
     if (auto made = IfViable([&] { return MakeChannel(name, options); })) {
       stack.context->registerChannel(kPriorities.at(name), name, std::move(made));
       stack.channels.push_back(name);

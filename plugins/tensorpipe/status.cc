@@ -33,11 +33,6 @@ void Fill(gf_transport_error* error, const Status& status) {
 std::string Describe(const ::tensorpipe::Error& error) {
   std::string text = error.what();
   text = text.substr(0, text.find(" (this error originated at"));
-  const auto system = error.castToType<::tensorpipe::SystemError>();
-  if (system != nullptr && system->errorCode() == EPERM) {
-    // TensorPipe tries process_vm_readv on this process alone, where it is always allowed.
-    text += "; if this machine forbids reading another process's memory, set channels = [\"basic\"]";
-  }
   return text;
 }
 

@@ -24,7 +24,7 @@ struct Status {
 // Writes status into the host's error; error may be NULL. A text that is too long is cut between two characters.
 void Fill(gf_transport_error* error, const Status& status);
 
-// What TensorPipe says about an error, without its source position, and with advice where the cause is known.
+// What TensorPipe says about an error, without its source position.
 std::string Describe(const ::tensorpipe::Error& error);
 
 // Whether a connection that stood was ended by the peer; not so when it could not be made.

@@ -181,7 +181,8 @@ typedef struct gf_transport_vtable {
    *   "identities"  array: the names of workers that it has proof of (its certificate's); the host refuses a peer that
    *                 calls itself otherwise. Absent where the transport proves nothing.
    *   "encrypted"   boolean
-   *   "path"        how large segments travel ("cma", "tcp", ...), where there is a choice
+   *   "path"        how large segments travel to it at present ("cma", "tcp", ...), where there is a choice, and
+   *                 "path_reason", why by no faster way
    * Complete from the first on_descriptor of the connection on. */
   int32_t (*peer)(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* length);
 } gf_transport_vtable;

@@ -1,6 +1,7 @@
-// What the tests of a transport plugin's insides share: a host that drives the plugin, which is linked in, through its table, as the real one
-// does, and checks on every event of every test the rules of transport.h that it can see: no event on the stack of a
-// call, one at a time per connection, exactly one end for everything, memory left alone once it is given back.
+// What the tests of a transport plugin's insides share: a host that drives the plugin, which is linked in, through its
+// table, as the real one does, and checks on every event of every test the rules of transport.h that it can see: no
+// event on the stack of a call, one at a time per connection, exactly one end for everything, memory left alone once it
+// is given back.
 #pragma once
 
 #include <arpa/inet.h>
@@ -247,6 +248,19 @@ class Host {
   void Shutdown() {
     const InCall in_call;
     vtable_->shutdown(transport_);
+  }
+
+  // What the plugin knows of the other side; null when the connection has ended.
+  nlohmann::json Facts(Peer* peer) {
+    const std::lock_guard<std::mutex> lock(peer->calls);
+    const InCall in_call;
+    if (peer->conn == nullptr) return nullptr;
+    size_t length = 0;
+    EXPECT_EQ(vtable_->peer(peer->conn, nullptr, 0, &length), GF_OK);
+    std::string text(length + 512, '\0');
+    EXPECT_EQ(vtable_->peer(peer->conn, text.data(), text.size(), &length), GF_OK);
+    text.resize(length);
+    return nlohmann::json::parse(text);
   }
 
   nlohmann::json Stats() {

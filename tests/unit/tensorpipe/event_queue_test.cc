@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <numeric>
@@ -53,6 +54,35 @@ TEST(EventQueue, KeepsTheOrderOfEventsThatWaitAndThoseThatComeLater) {
   std::vector<int> expected(100);
   std::iota(expected.begin(), expected.end(), 0);
   EXPECT_EQ(order, expected);
+}
+
+TEST(EventQueue, RunsNothingBesideAnEventThatRunsAtOnce) {
+  for (int round = 0; round < 200; ++round) {
+    EventQueue queue;
+    std::atomic<int> running{0};
+    std::atomic<int> ran{0};
+    auto event = [&] {
+      EXPECT_EQ(running.fetch_add(1), 0);
+      for (int i = 0; i < 50; ++i) std::this_thread::yield();
+      running.fetch_sub(1);
+      ++ran;
+    };
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        for (int i = 0; i < 10; ++i) {
+          if (t == 0) {
+            queue.Post(event);
+          } else {
+            queue.Deliver(event);
+          }
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    queue.Stop();
+    EXPECT_EQ(ran, 30);
+  }
 }
 
 TEST(EventQueue, QueuesWhatAnEventOnTheDispatcherRaises) {
