@@ -30,8 +30,10 @@ namespace {
 
 std::string ProgramPath(const std::string& name) {
   // Beside the test, in its runfiles and in the build tree alike.
-  const std::filesystem::path relative = std::filesystem::path("tests/integration") / name;
-  if (std::filesystem::exists(relative)) return std::filesystem::absolute(relative);
+  for (const char* folder : {"tests/integration", "tests/mesh"}) {
+    const std::filesystem::path relative = std::filesystem::path(folder) / name;
+    if (std::filesystem::exists(relative)) return std::filesystem::absolute(relative);
+  }
   return std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
 }
 

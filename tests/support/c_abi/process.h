@@ -11,7 +11,7 @@
 
 namespace gf {
 
-// Where a program of tests/integration lies.
+// Where a program of tests/integration or tests/mesh lies.
 std::string ProgramPath(const std::string& name);
 
 class Process {
