@@ -1,5 +1,5 @@
 // Writes the corpora of the fuzz targets from real messages and configurations: corpus_main FOLDER makes
-// FOLDER/<target>/<nn>. Run it again when messages have changed (`./dev corpus`), and keep what fuzzers have found.
+// FOLDER/<target>/<nn>. Run it again when messages have changed, and keep what fuzzers have found.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -91,6 +91,46 @@ void WriteConfigurations(const std::filesystem::path& root) {
   corpus.Add(nul + "transport.sim.faults" + nul + "[{ fault = 'loss', bytes = [[4, 10]] }]");
 }
 
+// Thrift's binary protocol, big endian.
+std::string Big(uint64_t value, int bytes) {
+  std::string text;
+  for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8) text += static_cast<char>(value >> shift);
+  return text;
+}
+std::string Field(char type, int id) { return type + Big(static_cast<uint64_t>(id), 2); }
+std::string TextField(int id, const std::string& text) { return Field(11, id) + Big(text.size(), 4) + text; }
+std::string I32Field(int id, uint32_t value) { return Field(8, id) + Big(value, 4); }
+std::string I64Field(int id, uint64_t value) { return Field(10, id) + Big(value, 8); }
+std::string StructField(int id, const std::string& body) { return Field(12, id) + body + '\0'; }
+
+std::string ThriftMessage(uint32_t type, const std::string& name, const std::string& arguments) {
+  const std::string body =
+      Big(0x80010000u | type, 4) + Big(name.size(), 4) + name + Big(type == 4 ? 0 : 1, 4) + arguments + '\0';
+  return Big(body.size(), 4) + body;
+}
+
+std::string ThriftFrame(const std::string& header, const std::vector<std::string>& segments) {
+  std::string arguments = TextField(1, header) + Field(15, 2) + '\x0A' + Big(segments.size(), 4);
+  for (const std::string& segment : segments) arguments += Big(segment.size(), 8);
+  arguments += Field(15, 3) + '\x0B' + Big(segments.size(), 4);
+  for (const std::string& segment : segments) arguments += Big(segment.size(), 4) + segment;
+  return ThriftMessage(4, "frame", arguments);
+}
+
+void WriteThrift(const std::filesystem::path& root) {
+  Corpus corpus(root, "thrift");
+  const std::string hello = ThriftMessage(
+      1, "hello",
+      StructField(1, TextField(1, "default") + TextField(2, "client") + I32Field(3, 9) + TextField(4, "server") +
+                         I32Field(5, 1) + I64Field(6, 1) + TextField(7, std::string(32, 'n'))));
+  for (const char piece : {'\0', '\1', '\x3f'}) {
+    corpus.Add(piece + ThriftFrame(MustEncode(Goodbye{}).header, {}));
+    corpus.Add(piece + ThriftFrame("h", {"abc", "", std::string(300, 'x')}) + ThriftFrame("second", {}));
+    corpus.Add(piece + hello + ThriftMessage(1, "prove", TextField(1, std::string(32, 'p'))));
+    corpus.Add(piece + hello + ThriftMessage(1, "call", StructField(1, TextField(1, "add_one") + I64Field(3, 1000))));
+  }
+}
+
 }  // namespace
 }  // namespace gradferry
 
@@ -102,5 +142,6 @@ int main(int argc, char** argv) {
   gradferry::WriteMessages(argv[1]);
   gradferry::WriteTensors(argv[1]);
   gradferry::WriteConfigurations(argv[1]);
+  gradferry::WriteThrift(argv[1]);
   return 0;
 }
