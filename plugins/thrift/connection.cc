@@ -80,6 +80,7 @@ void Connection::OnConnected() {
 void Connection::Adopt(FileDescriptor fd, std::string peer) {
   const int64_t patience = shared_->options.handshake_timeout_ms;
   SetDeadline(patience, {GF_PEER_LOST, peer + " has sent no whole message within " + std::to_string(patience) + " ms"});
+  CountUnproven(address_.scheme == Scheme::kTls);
   Status status = loop_->Watch(fd.get(), 0, this);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -119,6 +120,7 @@ void Connection::ShakeHands() {
 void Connection::Open() {
   if (origin_ == Origin::kDialled) CancelDeadline();
   phase_ = Phase::kOpen;
+  CountUnproven(false);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (origin_ == Origin::kDialled) peer_ = address_.text;
@@ -149,6 +151,12 @@ void Connection::SetDeadline(int64_t milliseconds, Status reason) {
                           if (self->origin_ == Origin::kAccepted) self->shared_->Log(LogLevel::kWarning, reason.text);
                           self->End(reason, Farewell::kNone);
                         });
+}
+
+void Connection::CountUnproven(bool unproven) {
+  if (unproven == unproven_) return;
+  unproven_ = unproven;
+  shared_->unproven += unproven ? 1 : -1;
 }
 
 void Connection::CancelDeadline() {
@@ -245,6 +253,15 @@ void Connection::ReportSent(void* op, const Status& status) {
 
 void Connection::OnReady(uint32_t events) {
   const std::shared_ptr<Connection> self = shared_from_this();
+  try {
+    SeeTo(events);
+  } catch (const std::exception& exception) {
+    // Memory, which a peer that asks for much may have made scarce.
+    if (phase_ != Phase::kEnded) Refuse({GF_RESOURCE_EXHAUSTED, exception.what()});
+  }
+}
+
+void Connection::SeeTo(uint32_t events) {
   switch (phase_) {
     case Phase::kConnecting:
       return OnConnected();
@@ -421,6 +438,7 @@ void Connection::End(Status reason, Farewell farewell) {
   // The host has not heard of an accepted one that was not open.
   if (!was_open && origin_ == Origin::kAccepted) discarded_ = true;
   CancelDeadline();
+  CountUnproven(false);
   FileDescriptor fd;
   bool linger = false;
   std::vector<void*> unsent;

@@ -74,12 +74,14 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void Open();
   void SetDeadline(int64_t milliseconds, Status reason);
   void CancelDeadline();
+  void CountUnproven(bool unproven);
 
   void WaitForRoom();
   void Flush();
   void ScheduleSent();
   void DeliverSent();
 
+  void SeeTo(uint32_t events);
   void Receive();
   Status OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) override;
   void OnWholeFrame(uint64_t bytes) override;
@@ -107,6 +109,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void* token_ = nullptr;   // set before the first event
   bool discarded_ = false;  // the host does not want it: no events
   bool introduced_ = false;
+  bool unproven_ = false;  // counted as such
   FrameReader reader_{this};
   uint64_t counted_copies_ = 0;
   bool has_deadline_ = false;

@@ -14,6 +14,9 @@
 namespace gradferry::thrift {
 namespace {
 
+// Connections in the middle of their TLS handshake.
+constexpr int kMostUnproven = 256;
+
 gf_transport_conn* HandleOf(Connection* connection) { return reinterpret_cast<gf_transport_conn*>(connection); }
 
 Status Closing() { return {GF_CLOSED, "the transport is shut down"}; }
@@ -133,6 +136,12 @@ void Instance::OnAccepted(const Address& at, FileDescriptor fd) {
       ++shared_.counters.refused;
       return shared_.Log(LogLevel::kWarning, "refused a connection: " + status.text);
     }
+  }
+  // The host has a limit of its own, and hears of them when they have shown a certificate.
+  if (at.scheme == Scheme::kTls && shared_.unproven >= kMostUnproven) {
+    ++shared_.counters.refused;
+    return shared_.Log(LogLevel::kDebug,
+                       "refused a connection from " + peer + ": too many have not proved who they are");
   }
   Loop* loop = NextLoop();
   const auto connection = Add(loop, Origin::kAccepted, at);

@@ -35,7 +35,8 @@ struct Shared {
   const gf_transport_host* const host;
   const Options options;
   Counters counters;
-  std::atomic<int> calls{0};  // of the host, that have not returned yet
+  std::atomic<int> unproven{0};  // accepted connections whose TLS handshake is not over
+  std::atomic<int> calls{0};     // of the host, that have not returned yet
 };
 
 // A call from the host into this transport.

@@ -232,6 +232,22 @@ TEST(Tls, WhoSaysNothingIsSentAway) {
   EXPECT_TRUE(stranger.WaitUntilClosed());
 }
 
+TEST(Tls, ManyWhoSayNothingHaveALimit) {
+  Host server(ServerOptions({{"handshake_timeout_ms", 60000}})), client(Authorities::Options("ours", "trainer"));
+  ASSERT_EQ(server.Listen().code, GF_OK);
+  std::vector<std::unique_ptr<Stranger>> silent;
+  for (int i = 0; i < 300; ++i) silent.push_back(std::make_unique<Stranger>(server.address()));
+  EXPECT_TRUE(silent.back()->WaitUntilClosed());
+  silent.clear();
+  // Their places are free again when their end has been seen.
+  for (bool served = false; !served;) {
+    Peer* out = client.Connect(server.address());
+    EXPECT_EQ(client.Send(out, {"hello", {}}).code, GF_OK);
+    served = client.Wait([&] { return out->sent_ok > 0 || out->closed > 0; }) && out->sent_ok > 0;
+  }
+  EXPECT_TRUE(server.WaitFrames(server.Accepted(), 1));
+}
+
 TEST(Tls, AMissingOrWrongFileIsNamed) {
   const auto create = [](Json options) { return Host(options.dump()).created(); };
   const Json good = Json::parse(ServerOptions());
