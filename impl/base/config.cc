@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "impl/base/log.h"
 #include "impl/base/nearest.h"
 #include "impl/base/toml_text.h"
 
@@ -128,6 +129,13 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.requests", kInteger, "65536", "", 1, kAny, false,
        "Requests from peers that are not answered yet; one more is answered with RESOURCE_EXHAUSTED."},
 
+      {"logging.file", kString, "", "nowhere", 0, 0, false,
+       "Where the library writes its log: the path of a file, which grows, or `stderr`. It is one for the whole "
+       "process, "
+       "besides what `gf_log_set` gets."},
+      {"logging.level", kString, "info", "", 0, 0, false,
+       "The least that is written there: `debug`, `info`, `warning` or `error`."},
+
       {"metrics.listen", kString, "", "nowhere", 0, 0, false,
        "`IP:port` where the metrics of the worker can be read by HTTP (`GET /metrics`), in Prometheus's text format. "
        "Port "
@@ -186,6 +194,7 @@ std::string CheckString(std::string_view key, const json& value) {
   if (!value.is_string()) return "a string";
   const auto& text = value.get_ref<const std::string&>();
   if (text.find('\0') != std::string::npos) return "a string without NUL characters";
+  if (key == "logging.level") return ParseLogLevel(text) ? "" : "\"debug\", \"info\", \"warning\" or \"error\"";
   if (key == "transport.checksum") return text == "header" || text == "all" ? "" : "\"header\" or \"all\"";
   if (text.empty()) return key != "group.name" ? "" : "a string that is not empty";
   if (key == "worker.name" || key == "group.name") {
@@ -555,6 +564,7 @@ Status Config::LoadFile(const std::string& path) {
 Status Config::LoadNamedText(std::string_view toml, std::string_view name) {
   GF_ASSIGN_OR_RETURN(std::vector<TomlLeaf> leaves, ParseToml(toml, name));
   Values added;
+  std::map<std::string, std::string> places;
   for (TomlLeaf& leaf : leaves) {
     std::string key;
     for (const std::string& part : leaf.path) key += StrCat(key.empty() ? "" : ".", part);
@@ -566,9 +576,16 @@ Status Config::LoadNamedText(std::string_view toml, std::string_view name) {
       known_section = known_section || std::string_view(known.name).substr(0, key.size() + 1) == key + ".";
     }
     if (empty_section && known_section) continue;
-    GF_RETURN_IF_ERROR(At(TomlPlace(name, leaf.line), AddValue(key, std::move(leaf.value), &added)));
+    Values one;  // or more, of a table
+    const std::string place = TomlPlace(name, leaf.line);
+    GF_RETURN_IF_ERROR(At(place, AddValue(key, std::move(leaf.value), &one)));
+    for (auto& [added_key, value] : one) {
+      added[added_key] = std::move(value);
+      places[added_key] = place.substr(0, place.rfind(": "));
+    }
   }
   for (auto& [key, value] : added) file_[key] = std::move(value);
+  for (auto& [key, place] : places) file_places_[key] = std::move(place);
   return OkStatus();
 }
 
@@ -589,19 +606,21 @@ Status Config::ApplyEnvironment() {
 
 Status Config::ApplyEnvironment(const std::vector<std::string>& variables) {
   Values read;
+  decltype(environment_places_) places;
   std::vector<std::pair<std::string, std::string>> others;
   for (const std::string& variable : variables) {
     size_t equals = variable.find('=');
     if (equals == std::string::npos || variable.compare(0, kVariablePrefix.size(), kVariablePrefix) != 0) continue;
     std::string name = variable.substr(0, equals);
     std::string text = variable.substr(equals + 1);
-    if (text.empty() || IsReserved(name)) continue;
     std::string key = KnownKeyOf(name);
+    if (text.empty() || (key.empty() && IsReserved(name))) continue;
     if (key.empty()) {
       others.emplace_back(std::move(name), std::move(text));
       continue;
     }
     GF_RETURN_IF_ERROR(At(name + ": ", AddText(key, text, &read)));
+    places[key] = name;
   }
   // Which transport is in use may itself be said by the environment.
   std::swap(environment_, read);
@@ -613,9 +632,15 @@ Status Config::ApplyEnvironment(const std::vector<std::string>& variables) {
       return InvalidArgument(StrCat("the environment has ", name, ", which is no setting of Gradferry's",
                                     DidYouMean(name, VariableNames())));
     }
-    GF_RETURN_IF_ERROR(At(name + ": ", AddText(key, text, &read)));
+    Values one;
+    GF_RETURN_IF_ERROR(At(name + ": ", AddText(key, text, &one)));
+    for (auto& [added_key, value] : one) {
+      read[added_key] = std::move(value);
+      places[added_key] = name;
+    }
   }
   environment_ = std::move(read);
+  environment_places_ = std::move(places);
   return OkStatus();
 }
 
@@ -706,11 +731,20 @@ std::string Config::GetSection(std::string_view prefix) const {
   return section.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
+std::string Config::Where(std::string_view key) const {
+  const From from = WhereFrom(key);
+  if (from != From::kFile && from != From::kEnvironment) return "";
+  const auto& places = from == From::kFile ? file_places_ : environment_places_;
+  const auto found = places.find(key);
+  return found == places.end() ? "" : found->second;
+}
+
 std::string Config::DescribeJson() const {
   // Sorted by key, as json does it.
   json all = json::object();
   auto add = [&](const std::string& key, const json& value, From from) {
     all[key] = {{"value", value}, {"from", FromName(from)}};
+    if (const std::string where = Where(key); !where.empty()) all[key]["where"] = where;
   };
   for (const ConfigKey& key : ConfigKeys()) {
     if (!key.secret) add(key.name, Get(key.name, key.type), WhereFrom(key.name));

@@ -79,7 +79,8 @@ class Config {
   // Everything below "transport.sim." as a JSON object, "{}" when there is nothing.
   std::string GetSection(std::string_view prefix) const;
 
-  // {"key": {"value": ..., "from": "call" | "environment" | "file" | "default"}}, without secrets.
+  // {"key": {"value": ..., "from": "call" | "environment" | "file" | "default", "where": "worker.toml:3" or the
+  // variable's name; absent for a call and a default}}, without secrets.
   std::string DescribeJson() const;
 
  private:
@@ -91,9 +92,13 @@ class Config {
   const nlohmann::json& Get(std::string_view key, ConfigType type) const;
   std::map<std::string, From> SectionKeys(std::string_view prefix) const;
 
+  std::string Where(std::string_view key) const;
+
   Values file_;
   Values environment_;
   Values call_;
+  std::map<std::string, std::string, std::less<>> file_places_;         // "worker.toml:3", "line 3"
+  std::map<std::string, std::string, std::less<>> environment_places_;  // names of variables
 };
 
 // "250ms", "1.5s", "2m", "1h", "none" (kNever) in ns; units ns us ms s m h. The error is half a sentence about what is

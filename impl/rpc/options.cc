@@ -140,6 +140,8 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.requests = config.GetInt("limits.requests");
   o.pending_connections = config.GetInt("limits.pending_connections");
   GF_RETURN_IF_ERROR(ReadProtocol(config, o));
+  o.log_file = config.GetString("logging.file");
+  o.log_level = *ParseLogLevel(config.GetString("logging.level"));  // checked when it came in
   o.metrics_listen = config.GetString("metrics.listen");
   o.metrics_insecure = config.GetBool("metrics.insecure");
   GF_ASSIGN_OR_RETURN(o.liveness, ReadLiveness(config, o.transports));

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "impl/base/config.h"
+#include "impl/base/log.h"
 #include "impl/base/status.h"
 #include "impl/rpc/liveness.h"
 #include "impl/transport/transport_set.h"
@@ -39,6 +40,8 @@ struct WorkerOptions {
   uint16_t protocol_min = 0;
   uint16_t protocol_max = 0;
   LivenessOptions liveness;
+  std::string log_file;  // empty: nowhere
+  LogLevel log_level = LogLevel::kInfo;
   std::string metrics_listen;  // empty: nowhere
   bool metrics_insecure = false;
 };

@@ -368,15 +368,24 @@ TEST(ConfigTest, DescribesWhatIsInEffectAndWhereItComesFrom) {
   MustBeOk(config.ApplyEnvironment({"GRADFERRY_CALL_TIMEOUT=5s"}));
   MustBeOk(config.Set("worker.threads", "2"));
   json all = json::parse(config.DescribeJson());
-  EXPECT_EQ(all["worker.name"], json::parse(R"({"value": "a", "from": "file"})"));
-  EXPECT_EQ(all["call.timeout"], json::parse(R"({"value": "5s", "from": "environment"})"));
+  EXPECT_EQ(all["worker.name"], json::parse(R"({"value": "a", "from": "file", "where": "line 1"})"));
+  EXPECT_EQ(all["call.timeout"],
+            json::parse(R"({"value": "5s", "from": "environment", "where": "GRADFERRY_CALL_TIMEOUT"})"));
   EXPECT_EQ(all["worker.threads"], json::parse(R"({"value": 2, "from": "call"})"));
   EXPECT_EQ(all["group.name"], json::parse(R"({"value": "default", "from": "default"})"));
-  EXPECT_EQ(all["transport.sim.seed"], json::parse(R"({"value": 1, "from": "file"})"));
+  EXPECT_EQ(all["transport.sim.seed"], json::parse(R"({"value": 1, "from": "file", "where": "line 2"})"));
   EXPECT_FALSE(all.contains("transport.sim.token"));
   const auto secrets =
       std::count_if(ConfigKeys().begin(), ConfigKeys().end(), [](const auto& key) { return key.secret; });
   EXPECT_EQ(all.size(), ConfigKeys().size() - static_cast<size_t>(secrets) + 1);
+}
+
+// Of the variables GRADFERRY_LOG*, which are the bindings', those of logging.* are ours.
+TEST(ConfigTest, TheLogsSettingsMayBeInTheEnvironment) {
+  Config config;
+  MustBeOk(config.ApplyEnvironment({"GRADFERRY_LOGGING_LEVEL=debug", "GRADFERRY_LOG=x"}));
+  EXPECT_EQ(config.GetString("logging.level"), "debug");
+  EXPECT_THAT(SetError("logging.level", "loud"), HasSubstr("warning"));
 }
 
 TEST(ConfigTest, ASecretIsNeverShown) {
