@@ -178,6 +178,9 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   request.record_grad = std::move(wrapped->record_grad);
   request.deadline = deadline;
   request.operation = operation;
+  if (span) {
+    request.numbered = [span, id = id_](uint64_t call_id) { span->SetFlow(id, call_id, /*sent=*/true); };
+  }
   request.cancel_on_deadline = true;
   auto sent = SendRequest(*to, std::move(request),
                           [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
@@ -255,8 +258,14 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
   }
   OutRequest request;
   request.operation = MessageName(message);
+  std::shared_ptr<TraceSpan> span;
+  if (trace_->on() && std::holds_alternative<PropagateGradients>(message)) {
+    span = TraceSpan::Begin(trace_, "gradients", "gradients", NameOf(to));
+    if (span) request.numbered = [span, id = id_](uint64_t call_id) { span->SetFlow(id, call_id, /*sent=*/true); };
+  }
   request.message = std::move(message);
-  auto sent = SendRequest(to, std::move(request), [done](Result<DecodedMessage> answer) {
+  auto sent = SendRequest(to, std::move(request), [done, span](Result<DecodedMessage> answer) {
+    if (span) span->End(CodeName(answer.status().code()));
     if (!answer.ok()) return done(answer.status());
     if (auto* ack = std::get_if<Ack>(&answer->message)) return done(std::move(*ack));
     done(Status(Code::kDataLoss, StrCat("a ", MessageName(answer->message), " came instead of an Ack")));
@@ -314,6 +323,7 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
     facts.recorder = std::make_shared<ProfileRecorder>(ProfileEventKind::kRequest, TargetName(call), id_, most);
   }
   auto span = trace_->on() ? TraceSpan::Begin(trace_, "request", TargetName(call), facts.caller_name) : nullptr;
+  if (span) span->SetFlow(from, call_id, /*sent=*/false);
   Status refused;
   if (state_ != State::kOpen) {
     refused = Status(Code::kUnavailable, StrCat("worker ", name(), " is closing")).WithRetry(Retry::kOtherPeer);
@@ -335,11 +345,11 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
     link->Done(call_id);
     const char* const code = CodeName(outcome.status().code());
     link->Record(kind, outcome.status().code(), arrived);
-    Status status = self->Respond(link, call_id, facts, std::move(outcome));
-    if (span) {
+    if (span) {  // ends before the answer is on its way, or it would not lie within the caller's event
       const Profile profile = facts.recorder ? facts.recorder->Finish() : Profile();
       span->End(code, &profile, WorkerNames(profile, [&self](int32_t worker) { return self->NameOf(worker); }));
     }
+    Status status = self->Respond(link, call_id, facts, std::move(outcome));
     self->requests_.fetch_sub(1);
     self->BusyAdd(-1);
     return status;

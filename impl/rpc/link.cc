@@ -311,6 +311,7 @@ struct SetCallId {
 Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) {
   const uint64_t call_id = next_call_id_.fetch_add(1, std::memory_order_relaxed);
   std::visit(SetCallId{call_id}, request.message);
+  if (request.numbered) request.numbered(call_id);
   GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(request.message, request.record_grad, limits()));
   auto pending = std::make_unique<Pending>(TickerReason(home().ticker));
   pending->operation = request.operation;

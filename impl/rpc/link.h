@@ -138,9 +138,10 @@ using AnswerCallback = std::function<void(Result<DecodedMessage>)>;
 struct OutRequest {
   Message message;
   std::vector<bool> record_grad;
-  int64_t deadline = kNever;        // on the worker's clock
-  std::string operation;            // for errors
-  bool cancel_on_deadline = false;  // a Call: tell the callee
+  int64_t deadline = kNever;                       // on the worker's clock
+  std::string operation;                           // for errors
+  bool cancel_on_deadline = false;                 // a Call: tell the callee
+  std::function<void(uint64_t call_id)> numbered;  // may be empty: called before it is sent
 };
 
 class ClientLink final : public Link, public std::enable_shared_from_this<ClientLink> {
@@ -150,6 +151,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
     std::string peer_name;
     uint64_t max_requests = 0;
     PeerMetrics* metrics = nullptr;  // lives longer than the link
+    uint64_t first_call_id = 1;
     std::function<Status(const HelloReply&)> introduced;
     std::function<void(ClientLink*, const Status&)> closed;
   };
@@ -157,6 +159,7 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   ClientLink(const LinkHome* home, Owner owner, DialHandshake handshake)
       : Link(home), owner_(std::move(owner)), handshake_(std::move(handshake)) {
     SetPeerMetrics(owner_.metrics);
+    next_call_id_ = owner_.first_call_id;
   }
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.

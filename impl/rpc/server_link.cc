@@ -93,6 +93,16 @@ std::function<void(Ack)> ServerLink::AckTo(const Request& request) {
   };
 }
 
+std::function<void(Ack)> ServerLink::Traced(uint64_t call_id, std::function<void(Ack)> reply) {
+  auto span = TraceSpan::Begin(worker_->trace_, "gradients", "gradients", peer_name_);
+  if (!span) return reply;
+  span->SetFlow(peer_, call_id, /*sent=*/false);
+  return [span, reply = std::move(reply)](Ack ack) {
+    span->End(CodeName(ack.status.code()));
+    reply(std::move(ack));
+  };
+}
+
 Status ServerLink::OnRequest(DecodedMessage decoded) {
   Message& message = decoded.message;
   const WorkerId from = peer_;
@@ -100,7 +110,7 @@ Status ServerLink::OnRequest(DecodedMessage decoded) {
     auto reply = AckTo(*mark);
     worker_->engine_.OnMark(from, std::move(*mark), std::move(reply));
   } else if (auto* gradients = std::get_if<PropagateGradients>(&message)) {
-    auto reply = AckTo(*gradients);
+    auto reply = Traced(gradients->call_id, AckTo(*gradients));
     worker_->engine_.OnGradients(from, std::move(*gradients), std::move(reply));
   } else if (auto* finished = std::get_if<MarkFinished>(&message)) {
     worker_->engine_.OnMarkFinished(*finished);

@@ -43,6 +43,8 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
   // One line for the log, on who was not let in and why.
   void LogRefusal(const Status& why) const;
   Status OnRequest(DecodedMessage message);
+  // The reply to gradients, with what happens until then in the worker's trace, when that is on.
+  std::function<void(Ack)> Traced(uint64_t call_id, std::function<void(Ack)> reply);
   template <class Request>
   std::function<void(Ack)> AckTo(const Request& request);
   void CancelRequest(uint64_t call_id);

@@ -46,6 +46,7 @@ Worker::~Worker() = default;
 
 Result<std::shared_ptr<Worker>> Worker::Create(const Config& config) {
   GF_ASSIGN_OR_RETURN(WorkerOptions options, ReadWorkerOptions(config));
+  if (!options.log_file.empty()) GF_RETURN_IF_ERROR(AddLogFile(options.log_file, options.log_level));
   return std::shared_ptr<Worker>(new Worker(std::move(options)));
 }
 
@@ -197,6 +198,8 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   owner.max_requests = options_.calls_per_peer;
   if (!peer.metrics) peer.metrics = std::make_unique<PeerMetrics>();
   owner.metrics = peer.metrics.get();
+  // So that no two calls of this worker have one number, for traces.
+  owner.first_call_id = (++links_made_ << 40) + 1;
   owner.introduced = [self = shared_from_this(), to](const HelloReply& hello) { return self->OnIntroduced(to, hello); };
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);

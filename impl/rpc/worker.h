@@ -259,11 +259,12 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   DistAutogradContainer container_;
   DistEngine engine_;
 
-  mutable std::mutex peers_mutex_;  // guards the next seven
+  mutable std::mutex peers_mutex_;  // guards the next eight
   std::unordered_map<WorkerId, Peer> peers_;
   std::unordered_map<std::string, WorkerId> ids_by_name_;
   std::unordered_set<std::shared_ptr<ServerLink>> server_links_;
   std::string address_;
+  uint64_t links_made_ = 0;
   std::string metrics_address_;  // empty: the metrics are not served
   bool leaving_ = false;         // the links have been told goodbye; there will be no new ones
   std::condition_variable links_changed_;

@@ -10,6 +10,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "impl/base/status.h"
+
 namespace gradferry {
 
 void Trace::Start(size_t capacity) {
@@ -125,6 +127,10 @@ std::string Trace::Json() const {
     json args = {{"worker", event.worker}, {"thread", event.thread}};
     if (!event.peer.empty()) args["peer"] = event.peer;
     if (!event.outcome.empty()) args["outcome"] = event.outcome;
+    if (!event.flow.empty()) {
+      args["flow"] = event.flow;
+      args["side"] = event.sent ? "sent" : "received";
+    }
     list.push_back({{"ph", "X"},
                     {"name", event.name},
                     {"cat", event.category},
@@ -156,6 +162,11 @@ std::shared_ptr<TraceSpan> TraceSpan::BeginNow(const std::shared_ptr<Trace>& tra
   event.thread = ThreadNumber();
   event.start = ProfileNow();
   return std::make_shared<TraceSpan>(trace, std::move(event));
+}
+
+void TraceSpan::SetFlow(int32_t asker, uint64_t call_id, bool sent) {
+  event_.flow = StrCat(asker, ".", call_id);
+  event_.sent = sent;
 }
 
 void TraceSpan::End(const std::string& outcome, const Profile* profile, const std::map<int32_t, std::string>& names) {

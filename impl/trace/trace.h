@@ -21,6 +21,8 @@ struct TraceEvent {
   std::string category;  // "call", "request", "pass"; within a profile its events' kinds
   std::string worker;    // where it happened
   std::string peer;      // the other side of a call or request; may be empty
+  std::string flow;      // the name of the exchange with the peer, the same on both sides; may be empty
+  bool sent = false;     // this is the side that began it
   std::string outcome;   // "OK" or the code of the error; empty within a profile
   uint32_t thread = 0;
   int64_t start = 0;  // ProfileNow
@@ -45,7 +47,8 @@ class Trace {
   void Add(TraceEvent event, const Profile* profile, const std::map<int32_t, std::string>& names);
 
   // In the JSON format of Chrome's traces: complete events ("X") in µs of CLOCK_MONOTONIC, pid is the worker's id, tid
-  // a row for events that do not overlap. otherData says how many events were dropped.
+  // a row for events that do not overlap. args.flow names the exchange with the peer that an event is one side of,
+  // args.side ("sent", "received") says which. otherData says how many events were dropped.
   std::string Json() const;
 
  private:
@@ -72,6 +75,10 @@ class TraceSpan {
   TraceSpan(std::shared_ptr<Trace> trace, TraceEvent event) : trace_(std::move(trace)), event_(std::move(event)) {}
   TraceSpan(const TraceSpan&) = delete;
   ~TraceSpan() { End("CANCELLED"); }
+
+  // Which exchange it is, for the arrows of merged traces: the number of the worker that asks and that of its request.
+  // Before the event ends.
+  void SetFlow(int32_t asker, uint64_t call_id, bool sent);
 
   // Once; later calls do nothing.
   void End(const std::string& outcome, const Profile* profile = nullptr,

@@ -28,7 +28,8 @@
  *   Time       Nanoseconds from now, in int64_t; 0 is the worker's default, GF_NO_DEADLINE is none.
  *   Fork       After fork only exec is allowed: calls in the child fail with GF_FAILED_PRECONDITION.
  *
- * No function writes to stdout or stderr, installs a signal handler, exits, or lets a C++ exception out.
+ * No function writes to stdout or stderr (but for the log, when a configuration says `logging.file = "stderr"`),
+ * installs a signal handler, exits, or lets a C++ exception out.
  */
 #ifndef GRADFERRY_GRADFERRY_H_
 #define GRADFERRY_GRADFERRY_H_
@@ -473,8 +474,8 @@ GF_API int32_t gf_config_load_file(gf_config* config, const char* path, size_t l
  * bare text will do. */
 GF_API int32_t gf_config_set(gf_config* config, const char* key, size_t key_length, const char* value,
                              size_t value_length, gf_error** error);
-/* The effective settings as JSON: {"key": {"value": ..., "from": "call" | "environment" | "file" | "default"}}.
- * Secrets are left out. Two-call string. */
+/* The effective settings as JSON: {"key": {"value": ..., "from": "call" | "environment" | "file" | "default", "where":
+ * "worker.toml:3" or the variable's name, absent for a call and a default}}. Secrets are left out. Two-call string. */
 GF_API int32_t gf_config_describe(gf_config* config, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* ---- Workers --------------------------------------------------------------------------------------------------- */
@@ -494,8 +495,9 @@ GF_API void gf_worker_unref(gf_worker* worker);
 /* JSON: name, id, group, incarnation, address, transport (several with blanks between), state, peers [{name, id,
  * address, transport (of the connection that there is, "" when there is none), connection (null, or what the transport
  * knows of its other side: {address, encrypted, path, and identities where it has proof of names}), state: "idle" |
- * "connected" | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered), metrics (counts
- * of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added. Two-call string. */
+ * "connected" | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered),
+ * metrics (counts of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added.
+ * Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* What the worker has counted since it was made, in Prometheus's text format, as `metrics.listen` of the configuration
@@ -538,7 +540,8 @@ GF_API int32_t gf_worker_abort(gf_worker* worker, gf_error** error);
 GF_API int32_t gf_worker_trace_start(gf_worker* worker, uint64_t capacity, gf_error** error);
 GF_API int32_t gf_worker_trace_stop(gf_worker* worker, gf_error** error);
 /* What was recorded, in the JSON format of Chrome's traces, which Perfetto opens: pid is the worker's id, tid a row of
- * events that do not overlap, ts and dur are µs of CLOCK_MONOTONIC; args says worker, thread, peer and outcome,
+ * events that do not overlap, ts and dur are µs of CLOCK_MONOTONIC; args says worker, thread, peer and outcome, and of
+ * what was sent to or received from another worker flow and side, by which `gradferry trace merge` draws arrows;
  * otherData.dropped how many older events were dropped. Two-call string. */
 GF_API int32_t gf_worker_trace_json(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
