@@ -27,7 +27,7 @@ says_it_works() { [[ $("$@") == "gradferry works" ]]; }
 
 layout() {
     local file
-    for file in include/gradferry/{gradferry,transport}.h bin/gradferry-demo \
+    for file in include/gradferry/{gradferry,transport}.h bin/gradferry-demo bin/gradferry \
             lib/libgradferry.so lib/libgradferry.so.0 \
             lib/gradferry/plugins/libgradferry_transport_{sim,tensorpipe,thrift}.so \
             lib/pkgconfig/gradferry.pc lib/cmake/Gradferry/GradferryConfig{,Version}.cmake; do
