@@ -94,10 +94,11 @@ void Connection::Adopt(FileDescriptor fd, std::string peer) {
 void Connection::OpenStream() {
   phase_ = Phase::kHandshaking;
   Status status;
-  if (!address_.is_unix()) {
+  if (address_.is_unix()) {
+    TuneLocal(fd_.get());
+    if (origin_ == Origin::kDialled) status = CheckPeerUser(fd_.get());
+  } else {
     TuneTcp(fd_.get(), shared_->options);
-  } else if (origin_ == Origin::kDialled) {
-    status = CheckPeerUser(fd_.get());
   }
   std::unique_ptr<Stream> stream;
   if (status.ok()) status = owner_->OpenStream(address_.scheme, origin_, fd_.get(), &stream);

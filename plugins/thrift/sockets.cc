@@ -78,6 +78,8 @@ void TuneTcp(int fd, const Options& options) {
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (idle + 15) * 1000);
 }
 
+void TuneLocal(int fd) { SetOption(fd, SOL_SOCKET, SO_SNDBUF, 1024 * 1024); }
+
 Status CheckPeerUser(int fd) {
   ucred peer{};
   socklen_t length = sizeof(peer);

@@ -22,6 +22,10 @@ Status FinishConnect(int fd);
 // What every connection over TCP gets: no delay, and an end when the other machine is silently gone.
 void TuneTcp(int fd, const Options& options);
 
+// What every local connection gets: room for a piece of a large transfer, so that writer and reader take turns less
+// often.
+void TuneLocal(int fd);
+
 // Whether the process at the other end of a local socket is this user's. GF_PERMISSION_DENIED.
 Status CheckPeerUser(int fd);
 
