@@ -43,17 +43,18 @@ class SteadyClock final : public Clock {
   }
 
   TimerId Schedule(int64_t at, std::function<void()> fn) override {
-    bool first;
+    bool wake;
     TimerId id;
     {
       std::lock_guard lock(mutex_);
       if (stop_) return 0;
       id = ++last_id_;
-      auto it = timers_.emplace(std::make_pair(at, id), std::move(fn)).first;
+      timers_.emplace(std::make_pair(at, id), std::move(fn));
       due_[id] = at;
-      first = it == timers_.begin();
+      wake = at < sleeps_until_;
+      if (wake) sleeps_until_ = at;
     }
-    if (first) wake_.notify_one();
+    if (wake) wake_.notify_one();
     return id;
   }
 
@@ -72,6 +73,7 @@ class SteadyClock final : public Clock {
     std::unique_lock lock(mutex_);
     while (!stop_) {
       if (timers_.empty()) {
+        sleeps_until_ = kNever;
         wake_.wait(lock);
         continue;
       }
@@ -80,9 +82,11 @@ class SteadyClock final : public Clock {
       if (at > now) {
         // Capped, so that a far deadline does not overflow the condition variable's time.
         const int64_t wait = std::min<int64_t>(at - now, int64_t{3600} * 1000000000);
+        sleeps_until_ = now + wait;
         wake_.wait_for(lock, std::chrono::nanoseconds(wait));
         continue;
       }
+      sleeps_until_ = INT64_MIN;  // awake: it looks again before it sleeps
       auto node = timers_.extract(timers_.begin());
       due_.erase(node.key().second);
       lock.unlock();
@@ -97,6 +101,9 @@ class SteadyClock final : public Clock {
   std::map<std::pair<int64_t, TimerId>, std::function<void()>> timers_;
   std::unordered_map<TimerId, int64_t> due_;
   TimerId last_id_ = 0;
+  // Of the thread: only an earlier timer has to wake it. That of a call is nearly always taken back before, so the
+  // thread sleeps on and looks once for many of them.
+  int64_t sleeps_until_ = INT64_MIN;
   bool stop_ = false;
   std::thread thread_;
 };
