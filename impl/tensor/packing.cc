@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "impl/tensor/dtypes.h"
+#include "impl/tensor/large_memory.h"
 #include "impl/tensor/operators.h"
 #include "impl/tensor/torch_scope.h"
 #include "impl/tensor/value.h"
@@ -257,11 +258,19 @@ std::vector<int64_t> StoredStrides(const TensorDescription& description) {
 }
 
 at::Tensor NewTensor(const std::vector<int64_t>& sizes, const std::vector<int64_t>& strides, c10::ScalarType dtype) {
-  return at::Tensor(at::detail::empty_strided_cpu(sizes, strides, dtype));
+  if (at::detail::computeStorageNbytes(sizes, strides, c10::elementSize(dtype)) < kLargeMemoryBytes) {
+    return at::Tensor(at::detail::empty_strided_cpu(sizes, strides, dtype));
+  }
+  const c10::DispatchKeySet cpu(c10::DispatchKey::CPU);
+  return at::Tensor(at::detail::empty_strided_generic(sizes, strides, LargeMemory(), cpu, dtype));
 }
 
 at::Tensor NewTensor(const std::vector<int64_t>& sizes, c10::ScalarType dtype) {
-  return at::Tensor(at::detail::empty_cpu(sizes, dtype));
+  if (at::detail::computeStorageNbytesContiguous(sizes, c10::elementSize(dtype)) < kLargeMemoryBytes) {
+    return at::Tensor(at::detail::empty_cpu(sizes, dtype));
+  }
+  const c10::DispatchKeySet cpu(c10::DispatchKey::CPU);
+  return at::Tensor(at::detail::empty_generic(sizes, LargeMemory(), cpu, dtype, c10::nullopt));
 }
 
 // A bool whose byte is neither 0 nor 1 is undefined behaviour in whatever reads it.
