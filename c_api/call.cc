@@ -68,6 +68,7 @@ int32_t gf_call_sync(gf_worker* worker, const gf_call* call, gf_list** results, 
     GF_ASSIGN_OR_RETURN(const gf_call given, StructIn(call, "gf_call"));
     if (given.ended != nullptr) *given.ended = nullptr;
     if (given.queue != nullptr) return InvalidArgument("gf_call.queue is for gf_call_start");
+    GF_RETURN_IF_ERROR(CheckMayWait("gf_call_sync"));
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> future, Start(worker, given));
     GF_RETURN_IF_ERROR(WaitFor(*future, kNever).status());  // the call's own deadline ends it
     if (given.ended != nullptr) *given.ended = MakeHandle<gf_future>(FutureObject{future});

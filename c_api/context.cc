@@ -158,6 +158,7 @@ int32_t gf_backward_sync(gf_context* context, const gf_backward* backward, gf_er
   return AtBoundary(error, Outs(), [&]() -> Status {
     GF_ASSIGN_OR_RETURN(const gf_backward given, StructIn(backward, "gf_backward"));
     if (given.queue != nullptr) return InvalidArgument("gf_backward.queue is for gf_backward_start");
+    GF_RETURN_IF_ERROR(CheckMayWait("gf_backward_sync"));
     GF_ASSIGN_OR_RETURN(std::shared_ptr<Future> future, StartPass(context, given));
     GF_RETURN_IF_ERROR(WaitFor(*future, kNever).status());  // the pass's own deadline ends it
     return TakeOutcome(*future, nullptr);

@@ -14,6 +14,7 @@
 #include "c_api/objects.h"
 #include "c_api/worker_objects.h"
 #include "impl/base/executor.h"
+#include "impl/base/no_waiting.h"
 
 namespace gradferry {
 
@@ -71,8 +72,14 @@ Result<int> CompletionQueue::Fd() {
 }
 
 Status CheckMayBlock(const char* function) {
-  if (!Executor::OnPoolThread()) return OkStatus();
+  if (!Executor::OnPoolThread() && !NoWaitingScope::OnThisThread()) return OkStatus();
   return Status(Code::kReentrant, StrCat(function, " blocks and was called within a direct callback"));
+}
+
+Status CheckMayWait(const char* function) {
+  if (!NoWaitingScope::OnThisThread()) return OkStatus();
+  return Status(Code::kReentrant,
+                StrCat(function, " waits and was called within an inline handler (GF_DIRECT_INLINE)"));
 }
 
 Result<bool> WaitFor(const Future& future, int64_t timeout) {
@@ -199,6 +206,7 @@ int32_t gf_future_wait(gf_future* future, int64_t timeout, gf_error** error) {
     GF_RETURN_IF_ERROR(CheckTime(timeout, "the timeout"));
     const std::shared_ptr<Future> held = object->future;
     if (held->done()) return OkStatus();
+    if (timeout > 0) GF_RETURN_IF_ERROR(CheckMayWait("gf_future_wait"));
     GF_ASSIGN_OR_RETURN(const bool done, WaitFor(*held, timeout));
     if (done) return OkStatus();
     return Status(Code::kDeadlineExceeded, StrCat("the call had not ended after ", timeout / 1000000.0, " ms"));

@@ -187,9 +187,13 @@ int32_t gf_worker_handle_direct(gf_worker* worker, const char* name, size_t leng
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(name, length, "the handler's name"));
     GF_ASSIGN_OR_RETURN(const gf_direct given, StructIn(direct, "gf_direct"));
     if (given.handler == nullptr) return InvalidArgument("gf_direct.handler is NULL");
+    if ((given.flags & ~GF_DIRECT_INLINE) != 0) {
+      return Status(Code::kUnsupported, StrCat("gf_direct.flags is ", given.flags));
+    }
     auto owned = std::make_shared<DirectHandler>(given);
     Handler handler;
-    handler.on_pool = true;
+    handler.is_inline = (given.flags & GF_DIRECT_INLINE) != 0;
+    handler.on_pool = !handler.is_inline;
     handler.deliver = [owned, weak = std::weak_ptr<Worker>(object)](std::shared_ptr<Request> request) {
       owned->Call(MakeHandle<gf_request>(RequestObject{std::move(request), weak.lock()}));
     };

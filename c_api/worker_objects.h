@@ -83,6 +83,8 @@ struct HandleTraits<gf_context> {
 
 // kReentrant on a thread of the library, where waiting could be for oneself.
 Status CheckMayBlock(const char* function);
+// kReentrant in an inline handler, where no other thread could take this one's place either.
+Status CheckMayWait(const char* function);
 
 // Waits for a future as Future::Wait does; on a thread of a worker's pool another one takes its place meanwhile.
 Result<bool> WaitFor(const Future& future, int64_t timeout);

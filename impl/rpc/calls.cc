@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "impl/base/log.h"
+#include "impl/base/no_waiting.h"
 #include "impl/rpc/server_link.h"
 #include "impl/rpc/worker.h"
+#include "impl/tensor/quick_operators.h"
 #include "impl/trace/recording.h"
 #include "impl/wire/utf8.h"
 
@@ -365,6 +367,8 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
           Status(Code::kPermissionDenied, StrCat("operator ", call.name, " is not on the allow-list of worker ", name(),
                                                  " (security.operators_extra adds to it)")));
     }
+    // What takes microseconds is not worth a change of threads.
+    if (IsQuick(call.name, request->arguments())) return RunOperator(request, call.name, call.overload);
     Post([self = shared_from_this(), request, operator_name = call.name, overload = call.overload] {
       self->RunOperator(request, operator_name, overload);
     });
@@ -382,6 +386,10 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
       const Recording recording(request->facts().recorder, request->facts().name);
       handler->deliver(request);
     });
+  } else if (handler->is_inline) {
+    const NoWaitingScope no_waiting;
+    const Recording recording(request->facts().recorder, request->facts().name);
+    handler->deliver(request);
   } else {
     handler->deliver(std::move(request));
   }

@@ -59,10 +59,11 @@ struct CallSpec {
 };
 
 // A registered handler. `deliver` gets every request: with on_pool on the pool, else on the transport's thread, where
-// it must only put it somewhere. Destroyed after its last call.
+// it must only put it somewhere or, when it is inline, answer within microseconds. Destroyed after its last call.
 struct Handler {
   std::function<void(std::shared_ptr<Request>)> deliver;
   bool on_pool = false;
+  bool is_inline = false;
 };
 
 class Worker final : public std::enable_shared_from_this<Worker>, private EnginePeers, private TransportEvents {

@@ -50,6 +50,7 @@ void Empty(uintptr_t, gf_request* request) {
 void HandleEmpty(gf_worker* worker) {
   gf_direct direct{};
   direct.struct_size = sizeof(direct);
+  direct.flags = GF_DIRECT_INLINE;
   direct.handler = Empty;
   Call(gf_worker_handle_direct, worker, "empty", 5, &direct);
 }

@@ -287,6 +287,54 @@ TEST_P(HandlersTest, SomeBlockingFunctionsAreRefusedWithinADirectHandler) {
   EXPECT_EQ(seen.Take(), std::vector<int32_t>(3, GF_REENTRANT));
 }
 
+TEST_P(HandlersTest, InlineHandlersAnswerAndMayCallButNotWait) {
+  Group group(transport(), {"caller", "callee"});
+  Slot<std::vector<int32_t>> seen;
+  gf_worker* callee = group[1];
+  const Queue queue = NewQueue();
+  HandleDirect(group[0], "twice", [](Request request) { Reply(request, ListOf(2 * IntAt(Arguments(request), 0))); });
+  HandleDirect(
+      callee, "inline",
+      [&](Request request) {
+        const Future call = StartCall(callee, "caller", "twice", ListOf(4));
+        const Context context = NewContext(callee);
+        const Tensor root = Sum(WithGrad(Floats({1}, {1})));
+        gf_entry entry;
+        size_t count = 0;
+        seen.Put({
+            ErrorOf([&] { CallWorker(callee, "caller", "twice", ListOf(4)); }).code,
+            ErrorOf([&] { Backward(context, {root}); }).code,
+            ErrorOf([&] { Call(gf_future_wait, call, kSecond); }).code,
+            ErrorOf([&] { Call(gf_queue_next, queue, &entry, size_t{1}, kSecond, &count); }).code,
+            ErrorOf([&] { Call(gf_worker_close, callee, kSecond); }).code,
+        });
+        QueueCall(callee, "caller", "twice", ListOf(4), CallOptions().To(queue, 1));
+        Reply(request, Arguments(request));
+      },
+      nullptr, GF_DIRECT_INLINE);
+  EXPECT_EQ(IntAt(CallWorker(group[0], "callee", "inline", ListOf(7)), 0), 7);
+  const std::vector<int32_t> codes = seen.Take();
+  gf_entry entry;
+  size_t count = 0;
+  Call(gf_queue_next, queue, &entry, size_t{1}, kPatience, &count);
+  ASSERT_EQ(count, 1u);
+  EXPECT_EQ(entry.code, GF_OK);
+  gf_list_unref(entry.results);
+  // A call within the handler may have been answered before it is waited for.
+  EXPECT_EQ(codes, (std::vector<int32_t>{GF_REENTRANT, GF_REENTRANT, codes[2], GF_REENTRANT, GF_REENTRANT}));
+  EXPECT_TRUE(codes[2] == GF_REENTRANT || codes[2] == GF_OK) << codes[2];
+}
+
+TEST_P(HandlersTest, UnknownFlagsOfADirectHandlerAreRefused) {
+  Group group(transport(), {"only"});
+  const Error error = ErrorOf([&] {
+    HandleDirect(
+        group[0], "flags", [](Request) {}, nullptr, 2);
+  });
+  EXPECT_EQ(error.code, GF_UNSUPPORTED);
+  EXPECT_THAT(error.message, HasSubstr("gf_direct.flags"));
+}
+
 // Calls, passes and futures may be waited for within a direct handler, to any depth, although the pool has one thread.
 TEST_P(HandlersTest, DirectHandlersMayWaitAlthoughThePoolHasOneThread) {
   Group group(transport(), {"even", "odd"}, {{"worker.threads", "1"}});

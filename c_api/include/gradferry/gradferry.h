@@ -555,10 +555,15 @@ typedef void (*gf_handler)(uintptr_t token, gf_request* request);
 GF_API int32_t gf_worker_handle_queue(gf_worker* worker, const char* name, size_t length, gf_queue* queue,
                                       uintptr_t token, gf_error** error);
 
+/* The handler runs on the thread that reads the caller's connection, which saves a change of threads but keeps every
+ * other message of that connection, or of all, waiting meanwhile. For handlers that take microseconds; what blocks
+ * fails with GF_REENTRANT there, calls and backward passes included. */
+#define GF_DIRECT_INLINE 1u
+
 /* The callback twin (gf_worker_handle_direct). */
 typedef struct gf_direct {
   uint32_t struct_size;
-  uint32_t reserved; /* 0 */
+  uint32_t flags; /* GF_DIRECT_*, or 0 */
   gf_handler handler;
   gf_drop drop; /* may be NULL */
   uintptr_t token;

@@ -68,10 +68,11 @@ struct DirectHandler {
 }  // namespace
 
 void HandleDirect(gf_worker* worker, const std::string& name, std::function<void(Request)> handler,
-                  std::function<void()> dropped) {
+                  std::function<void()> dropped, uint32_t flags) {
   auto owned = std::make_unique<DirectHandler>(DirectHandler{std::move(handler), std::move(dropped)});
   gf_direct direct{};
   direct.struct_size = sizeof(direct);
+  direct.flags = flags;
   direct.token = reinterpret_cast<uintptr_t>(owned.get());
   direct.handler = [](uintptr_t token, gf_request* raw) {
     Request request(raw);

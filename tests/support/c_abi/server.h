@@ -37,7 +37,7 @@ class Server {
 // Runs on the library's threads and owns the request: it may keep it and answer later. `dropped` runs once, after the
 // last call.
 void HandleDirect(gf_worker* worker, const std::string& name, std::function<void(Request)> handler,
-                  std::function<void()> dropped = nullptr);
+                  std::function<void()> dropped = nullptr, uint32_t flags = 0);
 void HandleQueue(gf_worker* worker, const std::string& name, const Queue& queue, uintptr_t token);
 void Unhandle(gf_worker* worker, const std::string& name);
 
