@@ -216,6 +216,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   future->SetCancel([weak = std::weak_ptr<ClientLink>(sent->link), id = sent->call_id] {
     if (auto alive = weak.lock()) alive->Abandon(id, /*tell=*/true);
   });
+  future->SetDriver(sent->link);
   if (spec.parent) {
     spec.parent->OnCancel([weak = std::weak_ptr<Future>(future)] {
       if (auto running = weak.lock()) running->Cancel();

@@ -10,6 +10,8 @@ namespace gradferry {
 bool Future::Complete(Outcome outcome) {
   std::function<void(const Outcome&)> when_done;
   std::function<void()> cancel;  // destroyed after the lock
+  std::shared_ptr<FutureDriver> driver;
+  bool wake = false;
   {
     std::lock_guard lock(mutex_);
     if (outcome_) return false;
@@ -17,8 +19,11 @@ bool Future::Complete(Outcome outcome) {
     for (Clock* clock : std::exchange(waiters_clocks_, {})) clock->Hold(+1);
     when_done = std::exchange(when_done_, nullptr);
     cancel = std::exchange(cancel_, nullptr);
+    driver = std::exchange(driver_, nullptr);
+    wake = driving_ != std::thread::id() && driving_ != std::this_thread::get_id();
   }
   done_.notify_all();
+  if (wake) driver->WakeDriver();
   if (when_done) when_done(*outcome_);
   return true;
 }
@@ -28,9 +33,30 @@ bool Future::done() const {
   return outcome_.has_value();
 }
 
+void Future::SetDriver(std::shared_ptr<FutureDriver> driver) {
+  std::lock_guard lock(mutex_);
+  if (!outcome_) driver_ = std::move(driver);
+}
+
+void Future::Drive(int64_t until) const {
+  std::shared_ptr<FutureDriver> driver;
+  {
+    std::lock_guard lock(mutex_);
+    if (outcome_ || !driver_ || driving_ != std::thread::id()) return;
+    driver = driver_;
+    driving_ = std::this_thread::get_id();
+  }
+  driver->Drive(until, [this] { return done(); });
+  std::lock_guard lock(mutex_);
+  driving_ = std::thread::id();
+}
+
 bool Future::Wait(int64_t timeout, Clock* held) const {
   // A year is for ever, and does not overflow the condition variable's time.
   constexpr int64_t kYear = int64_t{365} * 24 * 3600 * 1000000000;
+  const auto now = [] { return std::chrono::steady_clock::now().time_since_epoch().count(); };
+  const int64_t until = timeout == kNever ? kNever : now() + std::min(timeout, kYear);
+  Drive(until);
   std::unique_lock lock(mutex_);
   if (outcome_) return true;
   if (held) {
@@ -42,7 +68,7 @@ bool Future::Wait(int64_t timeout, Clock* held) const {
     done_.wait(lock, ready);
     return true;
   }
-  if (done_.wait_for(lock, std::chrono::nanoseconds(std::min(timeout, kYear)), ready)) return true;
+  if (done_.wait_for(lock, std::chrono::nanoseconds(until - now()), ready)) return true;
   if (held) {
     waiters_clocks_.erase(std::find(waiters_clocks_.begin(), waiters_clocks_.end(), held));
     held->Hold(+1);

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "impl/base/clock.h"
@@ -14,6 +15,16 @@
 #include "impl/tensor/value.h"
 
 namespace gradferry {
+
+// Something by which the outcome of a future comes, and which a thread that waits can make go faster.
+class FutureDriver {
+ public:
+  virtual ~FutureDriver() = default;
+  // Helps until done() or `until` (ns of std::chrono::steady_clock; kNever); may return early.
+  virtual void Drive(int64_t until, const std::function<bool()>& done) = 0;
+  // Whoever drives asks done() again. Any thread.
+  virtual void WakeDriver() = 0;
+};
 
 class Future {
  public:
@@ -37,11 +48,16 @@ class Future {
   void SetProfile(std::function<std::string()> profile);
   std::optional<std::string> Profile() const;
 
+  // Whom Wait helps. Dropped at completion.
+  void SetDriver(std::shared_ptr<FutureDriver> driver);
+
   // What Cancel does besides completing with kCancelled. Dropped at completion.
   void SetCancel(std::function<void()> fn);
   void Cancel();
 
  private:
+  void Drive(int64_t until) const;
+
   mutable std::mutex mutex_;  // guards the rest; a leaf lock
   mutable std::condition_variable done_;
   mutable std::vector<Clock*> waiters_clocks_;
@@ -49,6 +65,8 @@ class Future {
   std::function<void(const Outcome&)> when_done_;
   std::function<void()> cancel_;
   std::function<std::string()> profile_;
+  mutable std::shared_ptr<FutureDriver> driver_;
+  mutable std::thread::id driving_;  // who is in Drive
 };
 
 }  // namespace gradferry

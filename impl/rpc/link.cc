@@ -191,11 +191,7 @@ Status Link::SendMessage(const Message& message, const std::vector<bool>& record
 }
 
 Status Link::SendFrame(EncodedFrame frame) {
-  std::shared_ptr<Connection> connection;
-  {
-    std::lock_guard lock(connection_mutex_);
-    connection = connection_;
-  }
+  const std::shared_ptr<Connection> connection = this->connection();
   if (!connection) return Status(Code::kPeerLost, "the connection has ended");
   uint64_t bytes = frame.header.size() + kSealBytes;
   for (const FrameSegment& segment : frame.segments) bytes += segment.length;
@@ -216,12 +212,12 @@ Status Link::SendFrame(EncodedFrame frame) {
 }
 
 void Link::CloseConnection() {
-  std::shared_ptr<Connection> connection;
-  {
-    std::lock_guard lock(connection_mutex_);
-    connection = connection_;
-  }
-  if (connection) connection->Close();
+  if (const auto connection = this->connection()) connection->Close();
+}
+
+std::shared_ptr<Connection> Link::connection() {
+  std::lock_guard lock(connection_mutex_);
+  return connection_;
 }
 
 void Link::CloseBecause(Status why) {
@@ -361,6 +357,14 @@ bool ClientLink::Abandon(uint64_t call_id, bool tell) {
 }
 
 void ClientLink::SayGoodbye(const std::string& reason) { (void)Notify(Goodbye{reason}); }
+
+void ClientLink::Drive(int64_t until, const std::function<bool()>& done) {
+  if (const auto connection = this->connection()) connection->Drive(until, done);
+}
+
+void ClientLink::WakeDriver() {
+  if (const auto connection = this->connection()) connection->WakeDriver();
+}
 
 std::unique_ptr<ClientLink::Pending> ClientLink::Take(uint64_t call_id) {
   std::unique_ptr<Pending> pending;

@@ -14,6 +14,7 @@
 
 #include "impl/base/clock.h"
 #include "impl/base/live.h"
+#include "impl/rpc/future.h"
 #include "impl/rpc/handshake.h"
 #include "impl/rpc/liveness.h"
 #include "impl/rpc/metrics.h"
@@ -93,6 +94,8 @@ class Link : public ConnectionEvents {
   // What Closed gets as the reason, unless there is one already; the connection is left alone.
   void SetVerdict(Status why);
   void SetPeerMetrics(PeerMetrics* metrics) { peer_metrics_.store(metrics, std::memory_order_release); }
+  // Null when it has ended.
+  std::shared_ptr<Connection> connection();
   const LinkHome& home() const { return *home_; }
   const WireLimits& limits() const { return *home_->limits; }
 
@@ -144,7 +147,7 @@ struct OutRequest {
   std::function<void(uint64_t call_id)> numbered;  // may be empty: called before it is sent
 };
 
-class ClientLink final : public Link, public std::enable_shared_from_this<ClientLink> {
+class ClientLink final : public Link, public FutureDriver, public std::enable_shared_from_this<ClientLink> {
  public:
   // Who is on the other side, for errors; and what happens when the introduction is over or the connection has ended.
   struct Owner {
@@ -184,6 +187,10 @@ class ClientLink final : public Link, public std::enable_shared_from_this<Client
   // The other side said goodbye.
   bool goodbye() const { return goodbye_; }
   void SayGoodbye(const std::string& reason);
+
+  // By the connection.
+  void Drive(int64_t until, const std::function<bool()>& done) override;
+  void WakeDriver() override;
 
  protected:
   Status OnMessage(DecodedMessage message) override;

@@ -149,6 +149,29 @@ Result<PeerInfo> PluginConnection::Peer() {
   return info;
 }
 
+void PluginConnection::Drive(int64_t until, const std::function<bool()>& done) {
+  gf_transport_conn* conn;
+  {
+    std::lock_guard lock(call_mutex_);
+    if (ended_ || conn_ == nullptr || driven_) return;
+    driven_ = true;
+    conn = conn_;
+  }
+  const auto ask = [](void* arg) { return static_cast<int32_t>((*static_cast<const std::function<bool()>*>(arg))()); };
+  plugin_->vtable.drive(conn, until == kNever ? UINT64_MAX : static_cast<uint64_t>(until), ask,
+                        const_cast<std::function<bool()>*>(&done));
+  {
+    std::lock_guard lock(call_mutex_);
+    driven_ = false;
+  }
+  driver_left_.notify_all();
+}
+
+void PluginConnection::WakeDriver() {
+  std::lock_guard lock(call_mutex_);
+  if (!ended_ && driven_) plugin_->vtable.wake(conn_);
+}
+
 // ---- Calls of PluginTransport ----
 
 void PluginConnection::Attach(gf_transport_conn* conn) {
@@ -243,8 +266,9 @@ void PluginConnection::OnNeverClosed() {
 
 void PluginConnection::Finish(Status status) {
   {
-    std::lock_guard lock(call_mutex_);
+    std::unique_lock lock(call_mutex_);
     ended_ = true;
+    driver_left_.wait(lock, [this] { return !driven_; });
     conn_ = nullptr;
   }
   std::deque<std::unique_ptr<Op>> left;

@@ -6,11 +6,14 @@
 // Locks, in this order: call_mutex_, ops_mutex_. The plugin's send, close and peer run under call_mutex_. That is safe
 // because none waits (GF-TRN-01), none calls back on its caller's stack, and events come with no lock of the
 // plugin's held (GF-TRN-02): on_sent takes ops_mutex_ only, on_closed takes call_mutex_ only to mark the end. Nobody's
-// callback and no frame's owner is run under either.
+// callback and no frame's owner is run under either. drive waits, and so runs under no lock: on_closed waits for it
+// instead, which is only ever on its way out then.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,6 +37,8 @@ class PluginConnection final : public Connection {
   void Close() override;
   std::string transport() const override { return plugin_->name; }
   Result<PeerInfo> Peer() override;
+  void Drive(int64_t until, const std::function<bool()>& done) override;
+  void WakeDriver() override;
 
   // The plugin's conn, when connect has returned. Does nothing when the connection has ended meanwhile.
   void Attach(gf_transport_conn* conn);
@@ -71,9 +76,11 @@ class PluginConnection final : public Connection {
   const std::shared_ptr<const Plugin> plugin_;
   const Live<LiveKind::kConnections> live_;
 
-  std::mutex call_mutex_;  // guards conn_ and ended_; held while the plugin's send, close and peer run
+  std::mutex call_mutex_;  // guards conn_, ended_ and driven_; held while the plugin's send, close and peer run
   gf_transport_conn* conn_;
   bool ended_ = false;
+  bool driven_ = false;  // a thread is in the plugin's drive
+  std::condition_variable driver_left_;
 
   std::mutex ops_mutex_;  // guards ops_ and last_op_; a leaf
   std::deque<std::unique_ptr<Op>> ops_;

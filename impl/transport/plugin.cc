@@ -39,6 +39,8 @@ uint64_t MachineNow(gf_transport*) {
 }
 
 void NoTimerSet(gf_transport*, uint64_t, uint64_t) {}
+void NoDrive(gf_transport_conn*, uint64_t, int32_t (*)(void*), void*) {}
+void NoWake(gf_transport_conn*) {}
 void NoTimerCancel(gf_transport*, uint64_t) {}
 void NoHold(gf_transport*, int32_t) {}
 
@@ -83,6 +85,10 @@ Status CheckRequiredSlots(const gf_transport_vtable& vtable, bool owns_time) {
 void FillOptionalSlots(gf_transport_vtable& vtable) {
   if (vtable.stats == nullptr) vtable.stats = NoStats;
   if (vtable.peer == nullptr) vtable.peer = NoPeer;
+  if (vtable.drive == nullptr || vtable.wake == nullptr) {
+    vtable.drive = NoDrive;
+    vtable.wake = NoWake;
+  }
   if (vtable.now == nullptr) vtable.now = MachineNow;
   if (vtable.timer_set == nullptr) vtable.timer_set = NoTimerSet;
   if (vtable.timer_cancel == nullptr) vtable.timer_cancel = NoTimerCancel;

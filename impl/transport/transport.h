@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,14 @@ class Connection {
   // Complete from the first OnDescriptor on. An error when the transport says something that is no such information:
   // then nobody is to be trusted by it.
   virtual Result<PeerInfo> Peer() { return PeerInfo(); }
+  // Lends this thread to the connection, where the transport has use for it: events come on it until done() or `until`
+  // (ns of std::chrono::steady_clock; kNever). It may return early, and does so at once where it makes no difference.
+  virtual void Drive(int64_t until, const std::function<bool()>& done) {
+    (void)until;
+    (void)done;
+  }
+  // Whoever drives asks done() again.
+  virtual void WakeDriver() {}
 };
 
 class TransportEvents {

@@ -1,6 +1,9 @@
 #include "plugins/thrift/connection.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -42,6 +45,7 @@ Connection::Connection(Shared* shared, Loop* loop, Owner* owner, Origin origin, 
 void Connection::Dial(void* token) {
   token_ = token;
   loop_->Post([self = shared_from_this()] {
+    const Turn turn(self.get());
     const int64_t patience = self->shared_->options.connect_timeout_ms;
     self->SetDeadline(patience, {GF_UNAVAILABLE, "cannot connect to " + self->address_.text + ": no answer within " +
                                                      std::to_string(patience) + " ms"});
@@ -56,7 +60,10 @@ void Connection::Connect() {
   FileDescriptor fd;
   Status status = BeginConnect(address_, &fd, &pending, &retry);
   if (retry) {
-    loop_->At(Loop::Clock::now() + kConnectAgain, [self = shared_from_this()] { self->Connect(); });
+    loop_->At(Loop::Clock::now() + kConnectAgain, [self = shared_from_this()] {
+      const Turn turn(self.get());
+      self->Connect();
+    });
     return;
   }
   if (status.ok()) status = loop_->Watch(fd.get(), pending ? EPOLLOUT : 0u, this);
@@ -78,6 +85,7 @@ void Connection::OnConnected() {
 }
 
 void Connection::Adopt(FileDescriptor fd, std::string peer) {
+  const Turn turn(this);
   const int64_t patience = shared_->options.handshake_timeout_ms;
   SetDeadline(patience, {GF_PEER_LOST, peer + " has sent no whole message within " + std::to_string(patience) + " ms"});
   CountUnproven(address_.scheme == Scheme::kTls);
@@ -126,7 +134,7 @@ void Connection::Open() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (origin_ == Origin::kDialled) peer_ = address_.text;
     open_ = true;
-    loop_->Change(fd_.get(), EPOLLIN, this);
+    loop_->Change(fd_.get(), Interest(), this);
     Flush();
   }
   if (origin_ == Origin::kDialled) {
@@ -139,7 +147,7 @@ void Connection::Open() {
     }
   }
   // What came together with the end of the handshake the stream has read already; the socket will not announce it.
-  if (stream_->encrypted()) Receive();
+  if (stream_->encrypted()) ReceiveAll();
 }
 
 void Connection::SetDeadline(int64_t milliseconds, Status reason) {
@@ -147,7 +155,9 @@ void Connection::SetDeadline(int64_t milliseconds, Status reason) {
   deadline_ = loop_->At(Loop::Clock::now() + std::chrono::milliseconds(milliseconds),
                         [weak = weak_from_this(), reason = std::move(reason)] {
                           const auto self = weak.lock();
-                          if (self == nullptr || self->phase_ == Phase::kEnded) return;
+                          if (self == nullptr) return;
+                          const Turn turn(self.get());
+                          if (self->phase_ == Phase::kEnded) return;
                           self->has_deadline_ = false;
                           if (self->origin_ == Origin::kAccepted) self->shared_->Log(LogLevel::kWarning, reason.text);
                           self->End(reason, Farewell::kNone);
@@ -179,35 +189,33 @@ Status Connection::Send(const gf_transport_frame& frame, void* op) {
   }
   const IoResult result = outbox_.Write(stream_.get(), frame, op);
   if (result.what == What::kWouldBlock) {
-    WaitForRoom();
+    blocked_ = true;
+    loop_->Change(fd_.get(), Interest(), this);
   } else if (result.what != What::kBytes) {
     // What the peer has sent before it went is still to be read.
     write_error_ = result.error;
-    loop_->Post([self = shared_from_this()] { self->Receive(); });
+    PostReceive();
   }
   if (!outbox_.sent().empty()) ScheduleSent();
   return {};
 }
 
-// Under the lock.
-void Connection::WaitForRoom() {
-  blocked_ = true;
-  loop_->Change(fd_.get(), EPOLLIN | EPOLLOUT, this);
+// Under the lock: what the loop waits for. Of a connection that is driven it hears once, and then is asked again:
+// a socket that has hung up would not let it sleep.
+uint32_t Connection::Interest() const {
+  const uint32_t out = blocked_ ? EPOLLOUT : 0u;
+  return holder_ == Holder::kDriver ? EPOLLONESHOT | out : EPOLLIN | out;
 }
 
 // Under the lock.
 void Connection::Flush() {
   if (!write_error_.empty()) return;
-  IoResult result = outbox_.Flush(stream_.get());
-  if (result.what == What::kWouldBlock) {
-    if (!blocked_) WaitForRoom();
-    return;
-  }
-  if (blocked_) loop_->Change(fd_.get(), EPOLLIN, this);
-  blocked_ = false;
-  if (result.what == What::kBytes) return;
+  const IoResult result = outbox_.Flush(stream_.get());
+  const bool was_blocked = std::exchange(blocked_, result.what == What::kWouldBlock);
+  if (blocked_ != was_blocked || holder_ == Holder::kDriver) loop_->Change(fd_.get(), Interest(), this);
+  if (blocked_ || result.what == What::kBytes) return;
   write_error_ = result.error;
-  loop_->Post([self = shared_from_this()] { self->Receive(); });
+  PostReceive();
 }
 
 // Under the lock: the loop shall report what has been sent.
@@ -223,7 +231,9 @@ void Connection::RunDeferred() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     deferred_ = deferred_now_ = false;
+    if (outbox_.sent().empty()) return;
   }
+  const Turn turn(this);
   DeliverSent();
 }
 
@@ -253,7 +263,14 @@ void Connection::ReportSent(void* op, const Status& status) {
 // ---- Receiving ---------------------------------------------------------------------------------------------------
 
 void Connection::OnReady(uint32_t events) {
-  const std::shared_ptr<Connection> self = shared_from_this();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (holder_ == Holder::kDriver) {  // which reads by itself
+      if ((events & EPOLLOUT) != 0) Flush();
+      return;
+    }
+  }
+  const Turn turn(this);
   try {
     SeeTo(events);
   } catch (const std::exception& exception) {
@@ -274,7 +291,7 @@ void Connection::SeeTo(uint32_t events) {
         Flush();
       }
       DeliverSent();
-      if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0) Receive();
+      if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0) ReceiveAll();
       return;
     case Phase::kIdle:
     case Phase::kEnded:
@@ -282,24 +299,40 @@ void Connection::SeeTo(uint32_t events) {
   }
 }
 
-// Reads what is there.
-void Connection::Receive() {
-  if (phase_ != Phase::kOpen) return;
+void Connection::ReceiveAll() {
+  if (Receive()) PostReceive();
+}
+
+void Connection::PostReceive() {
+  loop_->Post([self = shared_from_this()] {
+    const Turn turn(self.get());
+    self->ReceiveAll();
+  });
+}
+
+bool Connection::Receive() {
+  try {
+    return Read();
+  } catch (const std::exception& exception) {  // as in OnReady
+    if (phase_ != Phase::kEnded) Refuse({GF_RESOURCE_EXHAUSTED, exception.what()});
+    return false;
+  }
+}
+
+bool Connection::Read() {
+  if (phase_ != Phase::kOpen || ending_) return false;
   iovec pieces[FrameReader::kMaxPieces];
-  for (int reads = 0; reads < kReadsAtOnce; ++reads) {
-    if (closing_) return;
+  bool all = false;
+  for (int reads = 0; reads < kReadsAtOnce && !all; ++reads) {
+    if (closing_) return false;
     const size_t count = reader_.Want(pieces);
     const IoResult result = stream_->Read(pieces, count);
-    if (result.what == What::kWouldBlock) break;
-    if (result.what == What::kEnd) return Break("the peer closed it");
-    if (result.what == What::kFailed) return Break(result.error);
-    if (Status status = reader_.Took(result.bytes); !status.ok()) return Refuse(status);
-    if (result.drained) break;
-    // What a stream keeps to itself the socket does not announce.
-    if (reads + 1 == kReadsAtOnce && stream_->encrypted()) {
-      loop_->Post([self = shared_from_this()] { self->Receive(); });
-      return;
-    }
+    if (result.what == What::kEnd) return Break("the peer closed it"), false;
+    if (result.what == What::kFailed) return Break(result.error), false;
+    all = result.what == What::kWouldBlock;
+    if (all) break;
+    if (Status status = reader_.Took(result.bytes); !status.ok()) return Refuse(status), false;
+    all = result.drained;
   }
   std::string write_error;
   {
@@ -307,6 +340,8 @@ void Connection::Receive() {
     write_error = write_error_;
   }
   if (!write_error.empty()) Break(write_error);
+  // What a stream keeps to itself the socket does not announce.
+  return !all && stream_->encrypted();
 }
 
 Status Connection::OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) {
@@ -319,6 +354,7 @@ Status Connection::OnDescriptor(const gf_transport_frame& frame, gf_transport_se
 
 void Connection::OnWholeFrame(uint64_t bytes) {
   Introduced();
+  ++received_;
   ++shared_->counters.frames_received;
   shared_->counters.bytes_received += bytes;
   shared_->counters.bytes_copied += reader_.copied() - counted_copies_;
@@ -390,6 +426,7 @@ Status Connection::GiveToClient(const gf_transport_frame& frame, void* op) {
   if (!outcome.answer.empty()) SendAnswer(std::move(outcome.answer));
   if (outcome.heartbeat) {
     loop_->Post([self = shared_from_this()] {
+      const Turn turn(self.get());
       if (self->phase_ == Phase::kOpen && !self->closing_) (void)self->Deliver(self->gateway_->Heartbeat(), {});
     });
   }
@@ -407,6 +444,7 @@ void Connection::SendAnswer(std::string answer) {
 void Connection::Close() {
   if (closing_.exchange(true)) return;
   loop_->Post([self = shared_from_this()] {
+    const Turn turn(self.get());
     if (self->phase_ != Phase::kEnded) self->End({GF_OK, ""}, Farewell::kLinger);
   });
 }
@@ -433,6 +471,14 @@ void Connection::Refuse(Status status) {
 
 void Connection::End(Status reason, Farewell farewell) {
   const std::shared_ptr<Connection> self = shared_from_this();
+  if (!loop_->OnThisThread()) {
+    ending_ = true;
+    loop_->Post([self, reason, farewell] {
+      const Turn turn(self.get());
+      if (self->phase_ != Phase::kEnded) self->End(reason, farewell);
+    });
+    return;
+  }
   const bool was_open = phase_ == Phase::kOpen;
   DeliverSent();
   phase_ = Phase::kEnded;
@@ -470,6 +516,90 @@ void Connection::End(Status reason, Farewell farewell) {
     host->on_closed(host->ctx, token_, &error);
   }
   owner_->OnEnded(this);
+}
+
+// ---- Whose thread ------------------------------------------------------------------------------------------------
+
+Connection::Turn::Turn(Connection* connection) : connection_(connection->shared_from_this()) {
+  std::unique_lock<std::mutex> lock(connection_->mutex_);
+  if (connection_->holder_ == Holder::kDriver) {
+    connection_->reclaimed_ = true;
+    ::eventfd_write(connection_->driver_wake_, 1);
+    connection_->driver_left_.wait(lock, [this] { return connection_->holder_ == Holder::kNobody; });
+    connection_->reclaimed_ = false;
+  }
+  connection_->holder_ = Holder::kLoop;
+}
+
+Connection::Turn::~Turn() {
+  const std::lock_guard<std::mutex> lock(connection_->mutex_);
+  connection_->holder_ = Holder::kNobody;
+}
+
+bool Connection::BeginDriving(int wake_fd) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (holder_ != Holder::kNobody || reclaimed_ || !open_ || ended_ || closing_ || ending_) return false;
+  holder_ = Holder::kDriver;
+  driver_wake_ = wake_fd;
+  loop_->Change(fd_.get(), Interest(), this);
+  return true;
+}
+
+void Connection::EndDriving() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    holder_ = Holder::kNobody;
+    driver_wake_ = -1;
+    loop_->Change(fd_.get(), Interest(), this);
+  }
+  driver_left_.notify_all();
+}
+
+void Connection::WakeDriver() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (holder_ == Holder::kDriver) ::eventfd_write(driver_wake_, 1);
+}
+
+void Connection::Drive(uint64_t until, int32_t (*done)(void* arg), void* arg) {
+  // One for each thread that ever drives; it is read before each use.
+  thread_local const FileDescriptor wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid() || done(arg) != 0 || !BeginDriving(wake.get())) return;
+  const auto leave = [&] {
+    if (ending_ || done(arg) != 0) return true;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return reclaimed_;
+  };
+  uint64_t before = received_;
+  spin_.Begin();
+  while (!leave()) {
+    const bool more = Receive();
+    DeliverSent();
+    if (std::exchange(before, received_) != received_) {
+      spin_.End();
+      spin_.Begin();
+      continue;
+    }
+    if (more || spin_.Again()) continue;
+    if (shared_->host->now(shared_->host->ctx) >= until) break;
+    Sleep(until, wake.get());
+  }
+  EndDriving();
+}
+
+void Connection::Sleep(uint64_t until, int wake_fd) {
+  pollfd fds[] = {{fd_.get(), POLLIN, 0}, {wake_fd, POLLIN, 0}};
+  timespec left{};
+  if (until != UINT64_MAX) {
+    const uint64_t now = shared_->host->now(shared_->host->ctx);
+    const uint64_t ns = until > now ? until - now : 0;
+    left.tv_sec = static_cast<time_t>(std::min<uint64_t>(ns / 1000000000, 1000000));
+    left.tv_nsec = static_cast<long>(ns % 1000000000);
+  }
+  ::ppoll(fds, 2, until == UINT64_MAX ? nullptr : &left, nullptr);
+  if ((fds[1].revents & POLLIN) != 0) {
+    eventfd_t count;
+    ::eventfd_read(wake_fd, &count);
+  }
 }
 
 std::string Connection::PeerJson() const {

@@ -9,10 +9,13 @@
 // follows on the loop when the socket is ready. on_sent comes on the loop's thread in any case: for a large frame at
 // once, for small ones with the next event or within a millisecond, so that a call need not wake a second thread.
 //
-// Threads. Send, Close and PeerJson: any. The rest: the loop's, so that events come one at a time.
+// Threads. Send, Close, PeerJson, Drive and WakeDriver: any. The rest: of whoever holds the connection, which is the
+// loop's thread, while it does something for it, or the one in Drive, so that events come one at a time. The loop asks
+// a driver to leave, and waits until it has, but does not disturb it for what it does itself anyway.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -26,6 +29,7 @@
 #include "plugins/thrift/loop.h"
 #include "plugins/thrift/outbox.h"
 #include "plugins/thrift/shared.h"
+#include "plugins/thrift/spin.h"
 #include "plugins/thrift/status.h"
 #include "plugins/thrift/stream.h"
 
@@ -60,12 +64,31 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void Close();
   // What transport.h's peer tells.
   std::string PeerJson() const;
+  // transport.h's drive and wake.
+  void Drive(uint64_t until, int32_t (*done)(void* arg), void* arg);
+  void WakeDriver();
 
   void OnReady(uint32_t events) override;
   void RunDeferred() override;
 
  private:
   enum class Phase { kIdle, kConnecting, kHandshaking, kOpen, kEnded };
+
+  enum class Holder { kNobody, kLoop, kDriver };
+  // While it lives the loop's thread holds the connection.
+  class Turn {
+   public:
+    explicit Turn(Connection* connection);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    const std::shared_ptr<Connection> connection_;
+  };
+  bool BeginDriving(int wake_fd);
+  void EndDriving();
+  void Sleep(uint64_t until, int wake_fd);
 
   void Connect();
   void OnConnected();
@@ -76,13 +99,17 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void CancelDeadline();
   void CountUnproven(bool unproven);
 
-  void WaitForRoom();
+  uint32_t Interest() const;
   void Flush();
   void ScheduleSent();
   void DeliverSent();
 
   void SeeTo(uint32_t events);
-  void Receive();
+  // Whether there may be more to read, though the socket does not say so.
+  bool Receive();
+  bool Read();
+  void ReceiveAll();   // the loop
+  void PostReceive();  // any thread
   Status OnDescriptor(const gf_transport_frame& frame, gf_transport_segment* segments) override;
   void OnWholeFrame(uint64_t bytes) override;
   uint64_t MaxMessage() override;
@@ -104,7 +131,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   const Origin origin_;
   const Address address_;  // of the peer when dialled, else ours
 
-  // Of the loop's thread.
+  // Of the holder's thread.
   Phase phase_ = Phase::kIdle;
   void* token_ = nullptr;   // set before the first event
   bool discarded_ = false;  // the host does not want it: no events
@@ -115,13 +142,16 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   bool has_deadline_ = false;
   Loop::Timer deadline_;
   std::vector<Outbox::Sent> reporting_;
+  uint64_t received_ = 0;  // frames
+  Spin spin_;              // of drivers
+  bool ending_ = false;    // the driver has found that it ends; the loop does it
 
   std::atomic<bool> closing_{false};  // the host has closed it
 
   mutable std::mutex mutex_;  // guards what follows; the socket is written to under it, nobody else is called
   std::string peer_;          // for texts; set until it is open
   FileDescriptor fd_;
-  std::unique_ptr<Stream> stream_;  // set until it is open, and read by the loop's thread without the lock
+  std::unique_ptr<Stream> stream_;  // set until it is open, and read by the holder without the lock
   bool open_ = false;               // frames may be written
   bool blocked_ = false;            // the socket is full
   bool deferred_ = false;           // the loop knows that something has been sent
@@ -131,6 +161,10 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Status end_;
   Outbox outbox_;
   std::unique_ptr<Gateway> gateway_;  // the peer is a stock client; set by the loop's thread, which reads it without
+  Holder holder_ = Holder::kNobody;
+  bool reclaimed_ = false;  // the loop waits for the driver to leave
+  int driver_wake_ = -1;    // an eventfd of the driver's
+  std::condition_variable driver_left_;
 };
 
 }  // namespace gradferry::thrift

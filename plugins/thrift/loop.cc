@@ -107,7 +107,14 @@ Loop::Timer Loop::At(Clock::time_point due, Job job) {
 void Loop::Run() {
   std::array<epoll_event, kEventsPerRound> events;
   for (;;) {
-    const int ready = ::epoll_wait(epoll_.get(), events.data(), kEventsPerRound, Patience());
+    const int patience = Patience();
+    int ready = 0;
+    spin_.Begin();
+    while (ready == 0 && patience != 0 && spin_.Again()) {
+      ready = ::epoll_wait(epoll_.get(), events.data(), kEventsPerRound, 0);
+    }
+    if (ready == 0) ready = ::epoll_wait(epoll_.get(), events.data(), kEventsPerRound, patience);
+    spin_.End();
     for (int i = 0; i < ready; ++i) {
       if (events[i].data.u64 == static_cast<uint64_t>(wake_.get())) {
         Drain(wake_.get());

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "plugins/thrift/file_descriptor.h"
+#include "plugins/thrift/spin.h"
 #include "plugins/thrift/status.h"
 
 namespace gradferry::thrift {
@@ -82,6 +83,7 @@ class Loop {
   std::atomic<bool> stopping_{false};
 
   // Of the thread.
+  Spin spin_;
   std::map<Timer, Job> timers_;
   uint64_t last_timer_ = 0;
   std::vector<std::shared_ptr<Deferred>> running_deferred_;

@@ -129,6 +129,20 @@ int32_t Peer(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* len
                    [&] { return CopyOut(connection->PeerJson(), buffer, capacity, length); });
 }
 
+void Drive(gf_transport_conn* conn, uint64_t until, int32_t (*done)(void* arg), void* arg) {
+  const CallGuard guard(From(conn)->shared());
+  const std::shared_ptr<Connection> connection = From(conn)->shared_from_this();
+  Reporting(nullptr, "driving", [&]() -> Status {
+    connection->Drive(until, done, arg);
+    return {};
+  });
+}
+
+void Wake(gf_transport_conn* conn) {
+  const CallGuard guard(From(conn)->shared());
+  From(conn)->WakeDriver();
+}
+
 const gf_transport_vtable kVtable = {
     sizeof(gf_transport_vtable),
     0,
@@ -145,6 +159,8 @@ const gf_transport_vtable kVtable = {
     nullptr,
     nullptr,
     Peer,
+    Drive,
+    Wake,
 };
 
 const gf_transport_descriptor kDescriptor = {

@@ -185,6 +185,15 @@ typedef struct gf_transport_vtable {
    *                 "path_reason", why by no faster way
    * Complete from the first on_descriptor of the connection on. */
   int32_t (*peer)(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* length);
+  /* Optional, both or none: lends the calling thread, which has nothing to do but wait for what comes by this
+   * connection. It delivers the connection's events as a thread of the plugin's would, until done(arg) is not 0, until
+   * `until` (the host's now) has passed, or until the plugin wants it no more: done is asked before each wait and after
+   * each frame. Returns at once when another thread does this already or the connection is not open. This is the one
+   * function that waits (GF-TRN-01), and events come on its stack (GF-TRN-02), but for on_closed: that never comes
+   * while drive is under way. The host may call drive while on_closed is being delivered; it returns at once then. */
+  void (*drive)(gf_transport_conn* conn, uint64_t until, int32_t (*done)(void* arg), void* arg);
+  /* Any thread: whoever is in drive asks done again. */
+  void (*wake)(gf_transport_conn* conn);
 } gf_transport_vtable;
 
 /* What a plugin is. It lives as long as the process. */

@@ -57,6 +57,9 @@ inline const gf_transport_descriptor* Descriptor() {
 // How many calls into the plugin are on this thread's stack.
 inline thread_local int calls_on_stack = 0;
 
+// Whether this thread is in drive.
+inline thread_local bool driving = false;
+
 struct InCall {
   InCall() { ++calls_on_stack; }
   ~InCall() { --calls_on_stack; }
@@ -97,6 +100,8 @@ struct Peer {
   Host* host = nullptr;
   std::mutex calls;  // guards conn, which is null once it has ended, and is held while the plugin is called with it
   gf_transport_conn* conn = nullptr;
+  bool driven = false;  // guarded by calls
+  std::condition_variable driver_left;
   std::atomic<int> events_running{0};
 
   std::list<Outgoing> outgoing;  // owns the memory of what is sent
@@ -119,7 +124,9 @@ class Host {
   explicit Host(const std::string& options = "{}") {
     table_.struct_size = sizeof(table_);
     table_.ctx = this;
-    table_.now = [](void*) -> uint64_t { return 0; };
+    table_.now = [](void*) -> uint64_t {
+      return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+    };
     table_.log = [](void* ctx, uint32_t level, const char* text, size_t length) {
       static_cast<Host*>(ctx)->OnLog(level, std::string(text, length));
     };
@@ -244,6 +251,34 @@ class Host {
     const InCall in_call;
     if (peer->conn != nullptr) vtable_->close(peer->conn);
   }
+
+  // Lends this thread to the connection, as the real host does: on_closed waits until it is back.
+  void Drive(Peer* peer, uint64_t until, std::function<bool()> done) {
+    gf_transport_conn* conn;
+    {
+      const std::lock_guard<std::mutex> lock(peer->calls);
+      if (peer->conn == nullptr || peer->driven) return;
+      peer->driven = true;
+      conn = peer->conn;
+    }
+    driving = true;
+    const auto ask = [](void* arg) -> int32_t { return (*static_cast<std::function<bool()>*>(arg))() ? 1 : 0; };
+    vtable_->drive(conn, until, ask, &done);
+    driving = false;
+    {
+      const std::lock_guard<std::mutex> lock(peer->calls);
+      peer->driven = false;
+    }
+    peer->driver_left.notify_all();
+  }
+
+  void Wake(Peer* peer) {
+    const std::lock_guard<std::mutex> lock(peer->calls);
+    const InCall in_call;
+    if (peer->conn != nullptr) vtable_->wake(peer->conn);
+  }
+
+  uint64_t Now() const { return table_.now(nullptr); }
 
   void Shutdown() {
     const InCall in_call;
@@ -474,8 +509,10 @@ class Host {
 
   void OnClosed(Peer* peer, const gf_transport_error* error) {
     const Event event(this, peer);
+    if (driving) Violation("on_closed on the stack of drive");
     {
-      const std::lock_guard<std::mutex> lock(peer->calls);
+      std::unique_lock<std::mutex> lock(peer->calls);
+      peer->driver_left.wait(lock, [&] { return !peer->driven; });
       peer->conn = nullptr;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
