@@ -124,9 +124,10 @@ TEST_F(ConfigHandleTest, DescribesWhatIsInEffectNow) {
   Must(gf_config_set, config, "worker.threads", size_t{14}, "4", size_t{1});
   ASSERT_EQ(setenv("GRADFERRY_CALL_TIMEOUT", "5s", 1), 0);
   json all = json::parse(Text(gf_config_describe, config));
-  EXPECT_EQ(all["worker.name"], json::parse(R"({"value": "a", "from": "file"})"));
+  EXPECT_EQ(all["worker.name"], json::parse(R"({"value": "a", "from": "file", "where": "line 1"})"));
   EXPECT_EQ(all["worker.threads"], json::parse(R"({"value": 4, "from": "call"})"));
-  EXPECT_EQ(all["call.timeout"], json::parse(R"({"value": "5s", "from": "environment"})"));
+  EXPECT_EQ(all["call.timeout"],
+            json::parse(R"({"value": "5s", "from": "environment", "where": "GRADFERRY_CALL_TIMEOUT"})"));
   unsetenv("GRADFERRY_CALL_TIMEOUT");
   all = json::parse(Text(gf_config_describe, config));
   EXPECT_EQ(all["call.timeout"], json::parse(R"({"value": "60s", "from": "default"})"));
