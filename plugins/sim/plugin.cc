@@ -112,6 +112,9 @@ const gf_transport_vtable kVtable = {
     TimerSet,
     TimerCancel,
     Hold,
+    /*peer=*/nullptr,
+    /*drive=*/nullptr,
+    nullptr,
 };
 
 const gf_transport_descriptor kDescriptor = {
@@ -125,6 +128,7 @@ const gf_transport_descriptor kDescriptor = {
     kOptionsSchema,
     kMaxHeader,
     &kVtable,
+    /*chunk=*/0,
 };
 
 }  // namespace

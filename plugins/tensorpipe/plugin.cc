@@ -148,6 +148,8 @@ const gf_transport_vtable kVtable = {
     nullptr,
     nullptr,
     Peer,
+    /*drive=*/nullptr,
+    nullptr,
 };
 
 const gf_transport_descriptor kDescriptor = {
