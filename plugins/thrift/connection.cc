@@ -265,8 +265,9 @@ void Connection::ReportSent(void* op, const Status& status) {
 void Connection::OnReady(uint32_t events) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (holder_ == Holder::kDriver) {  // which reads by itself
+    if (holder_ == Holder::kDriver) {  // which reads by itself, and tells what has been sent
       if ((events & EPOLLOUT) != 0) Flush();
+      if (!outbox_.sent().empty()) ::eventfd_write(driver_wake_, 1);
       return;
     }
   }
@@ -550,6 +551,7 @@ void Connection::EndDriving() {
     const std::lock_guard<std::mutex> lock(mutex_);
     holder_ = Holder::kNobody;
     driver_wake_ = -1;
+    if (!outbox_.sent().empty()) ScheduleSent();
     loop_->Change(fd_.get(), Interest(), this);
   }
   driver_left_.notify_all();

@@ -77,6 +77,22 @@ TEST_P(DriveTest, SendsWhatTheSocketDidNotTakeAtOnce) {
   EXPECT_TRUE(host_.WaitSent(client_, 4));
 }
 
+// While the driver sleeps, it is the loop that writes what the socket did not take; the driver tells the host.
+TEST_P(DriveTest, TellsWhatWasSentWhileNothingComes) {
+  std::atomic<bool> enough{false};
+  std::thread waiting([&] {
+    while (!enough) host_.Drive(client_, kNever, [&] { return enough.load(); });
+  });
+  const Frame large{"large", {Bytes(8 * 1000 * 1000, 1)}};
+  for (uint64_t i = 1; i <= 10; ++i) {
+    EXPECT_EQ(host_.Send(client_, large).code, GF_OK);
+    EXPECT_TRUE(host_.WaitSent(client_, i + 1));
+  }
+  enough = true;
+  host_.Wake(client_);
+  waiting.join();
+}
+
 TEST_P(DriveTest, ReturnsAtOnceWhenThereIsNothingToWaitFor) {
   int asked = 0;
   host_.Drive(client_, kNever, [&] { return ++asked > 0; });
