@@ -30,7 +30,7 @@ TEST_P(RightPluginTest, KeepsAllRules) {
   const Report report = CheckPlugin(settings);
   EXPECT_TRUE(report.passed()) << report.Text();
   for (int rule = 1; rule <= kRules; ++rule) {
-    if (rule == 8 || rule == 13) continue;  // not every transport has strangers, or time
+    if (rule == 8 || rule == 13 || rule == 15) continue;  // not every transport has strangers, time, or drive
     EXPECT_STREQ(report.Result(rule), "pass") << RuleName(rule);
   }
 }
@@ -41,7 +41,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Right{"tensorpipe", Ours("tensorpipe"), "{}"},
                       Right{"tensorpipe_without_cma", Ours("tensorpipe"), R"({"channels": ["basic"]})"},
                       Right{"thrift", Ours("thrift"), "{}"},
-                      Right{"example", "examples/transport_plugin/libgradferry_transport_dgram.so", "{}"}),
+                      Right{"example", "examples/transport_plugin/libgradferry_transport_dgram.so", "{}"},
+                      Right{"example_with_drive", "tests/plugin_check/wrong/DRIVES.so", "{}"}),
     [](const auto& test) { return test.param.label; });
 
 TEST(PluginCheck, SimOwnsItsTimeAndOthersDoNot) {
@@ -52,6 +53,19 @@ TEST(PluginCheck, SimOwnsItsTimeAndOthersDoNot) {
   const Report report = CheckPlugin(settings);
   EXPECT_STREQ(report.Result(13), "pass") << report.Text();
   EXPECT_EQ(report.notes.at(13), "its time is its own");
+}
+
+TEST(PluginCheck, ThriftCanBeDrivenAndTheExampleCannot) {
+  Settings settings;
+  settings.file = Ours("thrift");
+  settings.only = "drive";
+  settings.patience = 60;
+  const Report thrift = CheckPlugin(settings);
+  EXPECT_STREQ(thrift.Result(15), "pass") << thrift.Text();
+  settings.file = "examples/transport_plugin/libgradferry_transport_dgram.so";
+  const Report example = CheckPlugin(settings);
+  EXPECT_STREQ(example.Result(15), "skipped") << example.Text();
+  EXPECT_EQ(example.notes.at(15), "it has no drive");
 }
 
 TEST(PluginCheck, AFileThatIsNoPluginIsAFinding) {

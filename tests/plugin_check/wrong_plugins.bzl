@@ -49,4 +49,13 @@ WRONG_PLUGINS = {
     "CANCEL_IGNORED": 13,
     "LEAKS_A_FILE": 14,
     "LEAKS_A_THREAD": 14,
+    "DRIVE_IGNORES_WAKE": 15,
+    "DRIVE_IGNORES_TIME": 15,
+    "DRIVE_IGNORES_THE_END": 15,
+    "DRIVE_FOR_TWO": 15,
+    "DRIVE_WITHOUT_WAKE": 15,
+    "CLOSED_IN_DRIVE": 15,
 }
+
+# Of the same source, and right.
+RIGHT_PLUGINS = ["DRIVES"]

@@ -148,6 +148,7 @@ const std::vector<Scenario>& Scenarios() {
       {"order", CheckOrder},
       {"reentry", CheckReentry},
       {"stalled peer", CheckStalledPeer},
+      {"drive", CheckDrive},
       {"refusals", CheckRefusals},
       {"closes", CheckCloses},
       {"nobody", CheckNobody},

@@ -23,6 +23,7 @@ const char* const kTitles[kRules + 1] = {
     "wrong input is an error that says what is wrong",
     "time",
     "nothing is left behind",
+    "a thread that waits drives its connection",
 };
 
 }  // namespace

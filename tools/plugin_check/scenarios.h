@@ -38,6 +38,7 @@ void CheckEcho();  // scenarios_frames.cc
 void CheckOrder();
 void CheckReentry();
 void CheckStalledPeer();
+void CheckDrive();     // scenarios_drive.cc
 void CheckRefusals();  // scenarios_ends.cc
 void CheckCloses();
 void CheckNobody();

@@ -83,6 +83,8 @@ void CheckVtable(const gf_transport_descriptor& descriptor) {
       table.now != nullptr || table.timer_set != nullptr || table.timer_cancel != nullptr || table.hold != nullptr;
   if (time && !all) Found(11, "the vtable lacks functions of GF_TRANSPORT_CAP_TIME");
   if (!time && any) Found(11, "the vtable has functions of time, which the capabilities do not name");
+  if ((table.drive == nullptr) != (table.wake == nullptr))
+    Found(15, std::string("the vtable has ") + (table.wake == nullptr ? "drive and no wake" : "wake and no drive"));
 }
 
 // A value of another type than the option's.

@@ -3,7 +3,7 @@
 // stay in memory while the process lives, so that an event which comes too late still meets somebody.
 //
 // One lock for all that is recorded (World), never held while the plugin is called. Calls on one connection are made
-// one at a time, under its own lock, as Gradferry does.
+// one at a time, under its own lock, as Gradferry does; but drive, which waits: on_closed waits for that.
 #pragma once
 
 #include <atomic>
@@ -45,6 +45,9 @@ class End {
   int32_t SendWithoutMemory();
   // The plugin's close, unless it has ended.
   void Close();
+  // The plugin's drive, once, unless it has ended.
+  void Drive(uint64_t until, const std::function<bool()>& done);
+  void Wake();
   // What the plugin says of the peer; empty when it has no such function.
   std::string Peer();
 
@@ -96,6 +99,8 @@ class End {
   std::mutex call_mutex_;  // one call at a time; guards what follows
   gf_transport_conn* conn_ = nullptr;
   bool ended_ = false;
+  int drives_ = 0;  // under way
+  std::condition_variable driver_left_;
 
   std::atomic<int> events_{0};  // that run now
 

@@ -14,16 +14,16 @@
  *
  * The numbered rules say what a plugin keeps, and what the host keeps where the rule says so. Each can be seen from
  * outside: `gradferry plugin-check FILE` does, and names the rule that was broken. docs/transport-plugins.md gives the
- * reasons and an example of some 250 lines.
+ * reasons and goes through an example.
  *
  * Rules
- *   GF-TRN-01  No function of the plugin but destroy waits: not for the network, not for the peer, not for an event to
- *              return. What takes time is done on threads of the plugin's own and reported by an event. An event may
- *              keep its thread for a while (the host allocates memory there); functions return all the same.
+ *   GF-TRN-01  No function of the plugin but destroy and drive waits: not for the network, not for the peer, not for
+ *              an event to return. What takes time is done on threads of the plugin's own and reported by an event. An
+ *              event may keep its thread for a while (the host allocates memory there); functions return all the same.
  *   GF-TRN-02  An event (a function of the host's table whose name begins with on_) is never delivered on the stack of
- *              a call from the host, but on a thread of the plugin's, with no lock of the plugin's held: within an
- *              event the host may call any function of the plugin but destroy, on that thread and on others, and they
- *              return before the event does. now and log may be called from anywhere.
+ *              a call from the host but drive, else on a thread of the plugin's, with no lock of the plugin's held:
+ *              within an event the host may call any function of the plugin but destroy and drive, on that thread and
+ *              on others, and they return before the event does. now and log may be called from anywhere.
  *   GF-TRN-03  Events of one connection are delivered one at a time; its first may come before connect has returned,
  *              for an accepted one it comes after on_accept has. Frames are delivered in the order of the calls of
  *              send, none is lost, doubled or altered while the connection stands. on_sent comes in that order too.
@@ -36,7 +36,8 @@
  *              on_descriptor returned anything else there is no on_frame, and the plugin ends the connection.
  *   GF-TRN-06  Every connection, dialled or accepted, ends with exactly one on_closed, after all its other events, even
  *              when it never came to be. The host calls nothing on conn, and no call on it is under way, when on_closed
- *              returns; conn is invalid then. When connect failed, or on_accept returned NULL, there are no events.
+ *              returns (it waits there for a drive that is returning); conn is invalid then. When connect failed, or
+ *              on_accept returned NULL, there are no events.
  *   GF-TRN-07  close and shutdown are idempotent, in every state and within events. After shutdown every connection
  *              ends, then on_shutdown comes, once, and is the last event; listen, connect and send fail with an error
  *              from then on. destroy is called once, when on_shutdown has come (it may still be returning), never on a
@@ -57,6 +58,13 @@
  *              timer_cancel has returned, but on another thread at that moment; while the host holds, time stands
  *              still where it is not the machine's.
  *   GF-TRN-14  Nothing is left behind: after on_closed no file, and after destroy no thread, file or memory.
+ *   GF-TRN-15  drive and wake are there both or neither. drive returns at once when done is not 0, when another thread
+ *              drives the connection, and when that is not open or ends. Else it delivers the connection's events, and
+ *              those of no other, on its stack, one at a time with those of other threads. It asks done there, with no
+ *              lock of the plugin's held: before each wait, after each frame and after wake. It returns when done is
+ *              not 0, when the time is `until`, and when the connection ends, be it by close or shutdown on another
+ *              thread, which work meanwhile, as send does. It may return earlier. on_closed comes neither on its stack
+ *              nor while it is under way (it may still be returning).
  */
 #ifndef GRADFERRY_TRANSPORT_H_
 #define GRADFERRY_TRANSPORT_H_
@@ -187,12 +195,11 @@ typedef struct gf_transport_vtable {
   int32_t (*peer)(gf_transport_conn* conn, char* buffer, size_t capacity, size_t* length);
   /* Optional, both or none: lends the calling thread, which has nothing to do but wait for what comes by this
    * connection. It delivers the connection's events as a thread of the plugin's would, until done(arg) is not 0, until
-   * `until` (the host's now) has passed, or until the plugin wants it no more: done is asked before each wait and after
-   * each frame. Returns at once when another thread does this already or the connection is not open. This is the one
-   * function that waits (GF-TRN-01), and events come on its stack (GF-TRN-02), but for on_closed: that never comes
-   * while drive is under way. The host may call drive while on_closed is being delivered; it returns at once then. */
+   * `until` (the host's now; UINT64_MAX: no limit) has passed, or until the plugin wants it no more. Any thread that
+   * does not deliver an event, also while on_closed is being delivered by another; it returns at once then. See
+   * GF-TRN-15. */
   void (*drive)(gf_transport_conn* conn, uint64_t until, int32_t (*done)(void* arg), void* arg);
-  /* Any thread: whoever is in drive asks done again. */
+  /* Any thread: whoever is in drive asks done again. Nothing when nobody is. */
   void (*wake)(gf_transport_conn* conn);
 } gf_transport_vtable;
 
@@ -210,7 +217,7 @@ typedef struct gf_transport_descriptor {
    * type and help must be there; default is of the type, and absent where an option has none. "secret": true keeps
    * the value out of what is printed. NULL: no options. */
   const char* options_schema;
-  uint64_t max_header;        /* bytes */
+  uint64_t max_header; /* bytes */
   const gf_transport_vtable* vtable;
   uint64_t chunk; /* bytes of a segment that the host should send at a time, so that other frames get between the
                      pieces of a large one; 0: the host chooses */

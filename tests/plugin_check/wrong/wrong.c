@@ -67,6 +67,97 @@ static void enter(void) {}
 static void leave(void) {}
 #endif
 
+/* A drive that only waits: the plugin's thread goes on to deliver the events, and lets whoever waits look again. With
+ * DRIVES it keeps the rules. */
+#if defined(DRIVES) || defined(DRIVE_IGNORES_WAKE) || defined(DRIVE_IGNORES_TIME) || defined(DRIVE_IGNORES_THE_END) || \
+    defined(DRIVE_FOR_TWO) || defined(DRIVE_WITHOUT_WAKE) || defined(CLOSED_IN_DRIVE)
+#define WITH_DRIVE
+struct driver {
+  void* token;
+  struct driver* next;
+  int closed; /* the driver shall deliver on_closed with error */
+  const gf_transport_error* error;
+};
+static pthread_mutex_t drive_mutex = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
+static pthread_cond_t drive_changed = PTHREAD_COND_INITIALIZER;
+static struct driver* drivers;
+static uint64_t news; /* how often there was a reason to look again */
+
+static struct driver* driver_of(const void* token) {
+  struct driver* each = drivers;
+  while (each != NULL && each->token != token) each = each->next;
+  return each;
+}
+
+static void tell_drivers(void) {
+  pthread_mutex_lock(&drive_mutex);
+  news++;
+  pthread_cond_broadcast(&drive_changed);
+  pthread_mutex_unlock(&drive_mutex);
+}
+
+static int is_over(gf_transport_conn* conn) {
+#ifdef DRIVE_IGNORES_THE_END
+  return 0;
+#endif
+  lock(conn->transport);
+  const int over = conn->closing || conn->transport->stopping;
+  unlock(conn->transport);
+  return over;
+}
+
+static void w_drive(gf_transport_conn* conn, uint64_t until, int32_t (*done)(void* arg), void* arg) {
+  struct driver me = {.token = conn->token};
+  const gf_transport_host* real = real_of(conn->transport->host->ctx);
+  pthread_mutex_lock(&drive_mutex);
+  int alone = driver_of(me.token) == NULL;
+#ifdef DRIVE_FOR_TWO
+  alone = 1;
+#endif
+  me.next = drivers;
+  if (alone) drivers = &me;
+  while (alone) {
+    const uint64_t seen = news;
+    pthread_mutex_unlock(&drive_mutex);
+    const uint64_t now = real->now(real->ctx);
+    int leave = done(arg) != 0 || is_over(conn);
+#ifndef DRIVE_IGNORES_TIME
+    leave |= now >= until;
+#endif
+    pthread_mutex_lock(&drive_mutex);
+    if (me.closed || leave) break;
+    const uint64_t end = until - now < 1000000000 ? until : now + 1000000000;
+    const struct timespec at = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
+#ifdef DRIVE_IGNORES_WAKE
+    while (news == seen && !is_over(conn)) pthread_cond_wait(&drive_changed, &drive_mutex);
+#else
+    if (news == seen) pthread_cond_clockwait(&drive_changed, &drive_mutex, CLOCK_MONOTONIC, &at);
+#endif
+  }
+  if (me.closed) {
+    pthread_mutex_unlock(&drive_mutex);
+    real->on_closed(real->ctx, me.token, me.error);
+    pthread_mutex_lock(&drive_mutex);
+  }
+  for (struct driver** each = &drivers; *each != NULL && alone; each = &(*each)->next) {
+    if (*each == &me) {
+      *each = me.next;
+      break;
+    }
+  }
+  pthread_cond_broadcast(&drive_changed);
+  pthread_mutex_unlock(&drive_mutex);
+}
+
+static void w_wake(gf_transport_conn* conn) {
+#ifndef DRIVE_IGNORES_WAKE
+  tell_drivers();
+#endif
+}
+#else
+static void tell_drivers(void) {}
+#endif
+
 /* What is remembered of the last frame that was sent, and received. */
 static const gf_transport_frame* volatile last_frame;
 static const char* volatile last_header;
@@ -134,6 +225,7 @@ static void h_on_frame(void* ctx, void* token, int32_t code) {
   enter();
   real->on_frame(real->ctx, token, code);
   leave();
+  tell_drivers();
 #ifdef FRAME_TWICE
   real->on_frame(real->ctx, token, code);
 #endif
@@ -187,6 +279,19 @@ static void h_on_closed(void* ctx, void* token, const gf_transport_error* error)
 #endif
 #ifdef CLOSED_WITHOUT_REASON
   error = NULL;
+#endif
+  tell_drivers();
+#ifdef CLOSED_IN_DRIVE
+  pthread_mutex_lock(&drive_mutex);
+  struct driver* driver = driver_of(token);
+  if (driver != NULL) {
+    driver->closed = 1;
+    driver->error = error;
+    while (driver_of(token) == driver) pthread_cond_wait(&drive_changed, &drive_mutex);
+    pthread_mutex_unlock(&drive_mutex);
+    return;
+  }
+  pthread_mutex_unlock(&drive_mutex);
 #endif
   enter();
   real->on_closed(real->ctx, token, error);
@@ -404,6 +509,12 @@ static const gf_transport_vtable spoilt_vtable = {
     .timer_set = w_timer_set,
     .timer_cancel = w_timer_cancel,
     .hold = w_hold,
+#endif
+#ifdef WITH_DRIVE
+    .drive = w_drive,
+#ifndef DRIVE_WITHOUT_WAKE
+    .wake = w_wake,
+#endif
 #endif
 };
 
