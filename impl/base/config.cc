@@ -71,6 +71,10 @@ const std::vector<ConfigKey>& ConfigKeys() {
        "or "
        "`all`. A receiver checks what is covered."},
 
+      {"transport.chunk_bytes", kInteger, "0", "", 0, kAny, false,
+       "Bytes of tensors that are sent to a peer at a time, so that other messages get in between. 0: what the "
+       "transport prefers, else 1 MiB."},
+
       {"call.timeout", kDuration, "60s", "", 0, 0, false, "Deadline of calls that are made without one."},
       {"backward.timeout", kDuration, "300s", "", 0, 0, false,
        "Deadline of backward passes that are started without one, on all workers together."},

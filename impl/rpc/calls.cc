@@ -173,8 +173,7 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
 
   auto future = std::make_shared<Future>();
   // Counts the call for Close until `done` below is dropped, called or not.
-  BusyAdd(+1);
-  std::shared_ptr<void> busy(nullptr, [self = shared_from_this()](void*) { self->BusyAdd(-1); });
+  auto busy = KeepBusy();
   OutRequest request;
   request.message = std::move(wrapped->message);
   request.record_grad = std::move(wrapped->record_grad);
@@ -463,6 +462,14 @@ Result<EncodedFrame> Worker::EncodeReply(Message reply, const std::vector<bool>&
   return EncodeFrame(profiled, record_grad, limits_);
 }
 
+void Worker::SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id) {
+  struct Held {
+    std::shared_ptr<void> busy, memory;
+  };
+  if (!frame.segments.empty()) frame.owner = std::make_shared<Held>(Held{KeepBusy(), std::move(frame.owner)});
+  (void)link.SendFrame(std::move(frame), call_id);  // a lost caller needs no answer
+}
+
 Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
                        Result<ValueList> outcome) {
   Status failed;
@@ -474,7 +481,7 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
     if (wrapped.ok()) {
       auto frame = EncodeReply(std::move(wrapped->message), wrapped->record_grad, facts);
       failed = frame.ok() ? OkStatus() : frame.status();
-      if (frame.ok()) (void)link->SendFrame(std::move(*frame));  // a lost caller needs no answer
+      if (frame.ok()) SendReply(*link, std::move(*frame), call_id);
       if (!frame.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});
     } else {
       failed = wrapped.status();
@@ -487,7 +494,7 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
   reply.status = (outcome.ok() ? failed : outcome.status()).WithWorker(name()).WithOperation(facts.name);
   auto frame = EncodeReply(reply, {}, facts);
   if (frame.ok()) {
-    (void)link->SendFrame(std::move(*frame));
+    SendReply(*link, std::move(*frame), call_id);
   } else if (frame.status().code() == Code::kResourceExhausted) {
     // The chain is too long for a frame; the caller must hear something.
     reply.status = Status(reply.status.code(), reply.status.message().substr(0, 1000)).WithWorker(name());

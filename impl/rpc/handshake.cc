@@ -80,7 +80,9 @@ Status CheckIdentity(const std::string& name, const PeerInfo& info) {
                        ", the transport has proof of ", known.empty() ? "no name" : known));
 }
 
-uint64_t CapabilitiesOf(const Identity& self) { return self.secret.empty() ? 0 : kCapabilityProof; }
+uint64_t CapabilitiesOf(const Identity& self) {
+  return kCapabilityChunks | (self.secret.empty() ? 0 : kCapabilityProof);
+}
 
 Status Unauthenticated(std::string text) { return Status(Code::kUnauthenticated, std::move(text)); }
 
@@ -127,6 +129,7 @@ Status DialHandshake::OnReply(const HelloReply& reply, const PeerInfo& info) {
     return Status(Code::kDataLoss, "a HelloReply of version 1 agrees on version 2");
   }
   version_ = reply.protocol;
+  peer_takes_chunks_ = version_ >= 2 && (reply.capabilities & kCapabilityChunks) != 0;
   return CheckProof(reply);
 }
 
@@ -178,6 +181,7 @@ Status AcceptHandshake::Check(const Hello& hello, const PeerInfo& info) {
                                      self.name, " (", self.id, ")"));
   }
   version_ = version;
+  peer_takes_chunks_ = version_ >= 2 && (hello.capabilities & kCapabilityChunks) != 0;
   return OkStatus();
 }
 

@@ -48,6 +48,7 @@ class DialHandshake {
   // What to send before anything else; none where there is no secret.
   const std::optional<HelloProof>& proof() const { return proof_; }
   uint16_t version() const { return version_; }
+  bool peer_takes_chunks() const { return peer_takes_chunks_; }
 
  private:
   Status CheckProof(const HelloReply& reply);
@@ -55,6 +56,7 @@ class DialHandshake {
   const Identity* const self_;  // the worker's
   Hello hello_;
   uint16_t version_ = 0;
+  bool peer_takes_chunks_ = false;
   std::optional<HelloProof> proof_;
 };
 
@@ -69,12 +71,14 @@ class AcceptHandshake {
   bool wants_proof() const { return expected_.has_value(); }
   Status OnProof(const HelloProof& proof);
   uint16_t version() const { return version_; }
+  bool peer_takes_chunks() const { return peer_takes_chunks_; }
 
  private:
   Status Check(const Hello& hello, const PeerInfo& info);
 
   const Identity* const self_;  // the worker's
   uint16_t version_ = 0;
+  bool peer_takes_chunks_ = false;
   std::string peer_;  // as it calls itself
   std::optional<Bytes32> expected_;
 };

@@ -1,7 +1,7 @@
 // See link.h.
 #include "impl/rpc/link.h"
 
-#include <numeric>
+#include <algorithm>
 #include <utility>
 
 #include "impl/base/log.h"
@@ -12,26 +12,6 @@ namespace {
 // A hello has no tensors and is small; more from a stranger is refused before anything is allocated.
 constexpr size_t kMaxHelloBytes = 4096;
 
-OutFrame ToOutFrame(EncodedFrame frame) {
-  OutFrame out;
-  out.header = std::move(frame.header);
-  out.segments.reserve(frame.segments.size());
-  for (const FrameSegment& segment : frame.segments) out.segments.push_back({segment.data, segment.length});
-  out.owner = std::move(frame.owner);
-  return out;
-}
-
-// Smaller frames take no time that matters beside the limits of silence.
-constexpr uint64_t kWatchedBytes = 64 * 1024;
-
-// Counts the bytes of a frame as being sent for as long as the transport has it.
-std::shared_ptr<void> Watched(const std::shared_ptr<Silence>& silence, uint64_t bytes, std::shared_ptr<void> owner) {
-  const auto delta = static_cast<int64_t>(bytes);
-  silence->Sending(+delta);
-  return std::shared_ptr<void>(nullptr,
-                               [silence, delta, owner = std::move(owner)](void*) { silence->Sending(-delta); });
-}
-
 }  // namespace
 
 // ---- Link --------------------------------------------------------------------------------------------------------
@@ -41,26 +21,70 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   if (!Introduced() && (!segments.empty() || header.size() > kMaxHelloBytes)) {
     return reason_ = Status(Code::kUnauthenticated, "the peer sent data before it introduced itself");
   }
-  std::vector<uint64_t> lengths;
-  lengths.reserve(segments.size());
-  for (const Segment& segment : segments) lengths.push_back(segment.length);
+  arriving_.emplace();
   if (reason_ = CheckSeal(header); !reason_.ok()) return reason_;
   const uint16_t agreed = version_, version = FrameVersion(header);
-  if (agreed != 0 && version != 0 && version != agreed && !duplicate_) {
+  if (agreed != 0 && version != 0 && version != agreed && !arriving_->duplicate) {
     return reason_ = Status(Code::kUnsupported, StrCat("a frame of version ", version, " came from ", PeerName(),
                                                        ", with whom version ", agreed, " was agreed upon"));
   }
-  auto decoder = FrameDecoder::New(header.substr(0, header.size() - kSealBytes), lengths, *home_->limits);
-  if (!decoder.ok()) return reason_ = decoder.status();
-  decoder_ = std::move(*decoder);
-  const uint64_t bytes = std::accumulate(lengths.begin(), lengths.end(), uint64_t{header.size()});
+  if (reason_ = Announced(header.substr(0, header.size() - kSealBytes), segments); !reason_.ok()) return reason_;
+  uint64_t bytes = header.size();
+  for (const Segment& segment : segments) {
+    arriving_->segments.push_back({segment.data, segment.length});
+    bytes += segment.length;
+  }
   Add(home_->metrics->bytes_received, bytes);
   if (PeerMetrics* peer = peer_metrics()) Add(peer->bytes_received, bytes);
   silence_->Heard(home_->clock->Now());
   silence_->Receiving(bytes);
-  const auto& targets = decoder_->segments();
+  return OkStatus();
+}
+
+namespace {
+
+// Memory for what nobody will read.
+Status PlaceDropped(std::vector<Segment>& segments, uint64_t most, std::unique_ptr<char[]>& memory) {
+  uint64_t total = 0;
+  for (const Segment& segment : segments) {
+    if (segment.length > most - total) {
+      return Status(Code::kResourceExhausted, StrCat("a frame is larger than limits.message_bytes (", most, ")"));
+    }
+    total += segment.length;
+  }
+  memory.reset(new char[total]);
+  char* next = memory.get();
+  for (Segment& segment : segments) segment.data = std::exchange(next, next + segment.length);
+  return OkStatus();
+}
+
+}  // namespace
+
+Status Link::Announced(std::string_view message, std::vector<Segment>& segments) {
+  if (arriving_->duplicate) return PlaceDropped(segments, limits().message_bytes, arriving_->dropped);
+  if (IsTensorChunk(message)) return PlaceChunk(message, segments);
+  if (arriving_->seal.in_chunks) {
+    if (!Introduced()) return Status(Code::kUnauthenticated, "the peer sent data before it introduced itself");
+    if (version_ == 1) return Status(Code::kDataLoss, "version 1 of the protocol knows no messages in chunks");
+    if (!segments.empty()) return Status(Code::kDataLoss, "the frame of a message in chunks has segments of its own");
+    GF_ASSIGN_OR_RETURN(arriving_->decoder, FrameDecoder::NewInChunks(message, limits()));
+    return OkStatus();
+  }
+  std::vector<uint64_t> lengths;
+  lengths.reserve(segments.size());
+  for (const Segment& segment : segments) lengths.push_back(segment.length);
+  GF_ASSIGN_OR_RETURN(arriving_->decoder, FrameDecoder::New(message, lengths, limits()));
+  const auto& targets = arriving_->decoder->segments();
   for (size_t i = 0; i < segments.size(); ++i) segments[i].data = targets[i].data;
   return OkStatus();
+}
+
+Status Link::PlaceChunk(std::string_view message, std::vector<Segment>& segments) {
+  GF_ASSIGN_OR_RETURN(auto decoder, FrameDecoder::New(message, {}, limits()));
+  GF_ASSIGN_OR_RETURN(const DecodedMessage chunk, decoder->Finish());
+  const uint64_t transfer = std::get<TensorChunk>(chunk.message).transfer;
+  arriving_->chunk_of = transfer;
+  return transfers_.Place(transfer, segments);
 }
 
 Status Link::CheckSeal(std::string_view header) {
@@ -72,48 +96,53 @@ Status Link::CheckSeal(std::string_view header) {
     return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(),
                                           " is damaged: ", seal.status().message()));
   }
-  seal_ = *seal;
-  duplicate_ = seal_.sequence < next_in_;
-  if (seal_.sequence <= next_in_) return OkStatus();
+  arriving_->seal = *seal;
+  arriving_->duplicate = seal->sequence < next_in_;
+  if (seal->sequence <= next_in_) return OkStatus();
   return Status(Code::kDataLoss, StrCat("frame ", next_in_, " of the connection from ", PeerName(),
-                                        " is missing: frame ", seal_.sequence, " came"));
+                                        " is missing: frame ", seal->sequence, " came"));
 }
 
-Status Link::CheckSegments(const FrameDecoder& decoder) const {
-  if (!seal_.segments) return OkStatus();
-  const uint32_t actual = SegmentsChecksum(decoder.segments());
-  if (actual == *seal_.segments) return OkStatus();
+Status Link::CheckSegments(const std::vector<FrameSegment>& segments) const {
+  const Seal& seal = arriving_->seal;
+  if (!seal.segments) return OkStatus();
+  const uint32_t actual = SegmentsChecksum(segments);
+  if (actual == *seal.segments) return OkStatus();
   return Status(Code::kDataLoss,
-                StrCat("the tensors of frame ", seal_.sequence, " of the connection from ", PeerName(),
-                       " are damaged: their checksum is ", actual, ", their sender computed ", *seal_.segments));
+                StrCat("the tensors of frame ", seal.sequence, " of the connection from ", PeerName(),
+                       " are damaged: their checksum is ", actual, ", their sender computed ", *seal.segments));
 }
 
 void Link::OnFrame(Status status) {
-  const auto decoder = std::exchange(decoder_, nullptr);
   silence_->Heard(home_->clock->Now());
   silence_->Receiving(0);
-  if (!status.ok() || !reason_.ok() || !decoder) return;  // OnClosed follows
-  if (duplicate_) {
+  if (!status.ok() || !reason_.ok() || !arriving_) return arriving_.reset();  // OnClosed follows
+  if (arriving_->duplicate) {
     Add(home_->metrics->frames_duplicate);
-    return Log(LogLevel::kDebug, "frame ", seal_.sequence, " of the connection from ", PeerName(),
-               " came again and was dropped");
+    Log(LogLevel::kDebug, "frame ", arriving_->seal.sequence, " of the connection from ", PeerName(),
+        " came again and was dropped");
+    return arriving_.reset();
   }
   ++next_in_;
   Add(home_->metrics->frames_received);
   if (PeerMetrics* peer = peer_metrics()) Add(peer->frames_received);
-  reason_ = CheckSegments(*decoder);
-  if (reason_.ok()) {
-    auto message = decoder->Finish();
-    if (message.ok()) UnwrapProfiling(*message);
-    if (!message.ok()) {
-      reason_ = message.status();
-    } else if (auto* heartbeat = std::get_if<Heartbeat>(&message->message); heartbeat && Introduced()) {
-      reason_ = OnHeartbeat(*heartbeat);
-    } else {
-      reason_ = OnMessage(std::move(*message));
-    }
-  }
+  reason_ = CheckSegments(arriving_->segments);
+  Arriving frame = std::move(*arriving_);
+  arriving_.reset();
+  if (reason_.ok() && frame.seal.in_chunks) return transfers_.Begin(frame.seal.sequence, std::move(frame.decoder));
+  if (reason_.ok() && frame.chunk_of) frame.decoder = transfers_.Placed(*frame.chunk_of);
+  if (reason_.ok() && frame.decoder) reason_ = OnWhole(std::move(frame.decoder));
   if (!reason_.ok()) CloseConnection();
+}
+
+Status Link::OnWhole(std::unique_ptr<FrameDecoder> decoder) {
+  GF_ASSIGN_OR_RETURN(DecodedMessage message, decoder->Finish());
+  UnwrapProfiling(message);
+  if (Introduced()) {
+    if (auto* heartbeat = std::get_if<Heartbeat>(&message.message)) return OnHeartbeat(*heartbeat);
+    if (auto* given_up = std::get_if<TransferGivenUp>(&message.message)) return transfers_.GiveUp(given_up->transfer);
+  }
+  return OnMessage(std::move(message));
 }
 
 Status Link::OnHeartbeat(const Heartbeat& heartbeat) {
@@ -129,6 +158,9 @@ void Link::OnClosed(Status status) {
     connection_ = nullptr;
     if (!verdict_.ok()) status = verdict_;
   }
+  const Status broken = outbox_->Close();
+  transfers_.Clear();
+  if (!broken.ok()) status = broken;
   if (!reason_.ok()) status = reason_;
   Closed(status);
 }
@@ -190,25 +222,9 @@ Status Link::SendMessage(const Message& message, const std::vector<bool>& record
   return SendFrame(std::move(frame));
 }
 
-Status Link::SendFrame(EncodedFrame frame) {
-  const std::shared_ptr<Connection> connection = this->connection();
-  if (!connection) return Status(Code::kPeerLost, "the connection has ended");
-  uint64_t bytes = frame.header.size() + kSealBytes;
-  for (const FrameSegment& segment : frame.segments) bytes += segment.length;
-  if (bytes > kWatchedBytes) frame.owner = Watched(silence_, bytes, std::move(frame.owner));
-  const auto owner = frame.owner;  // so that nothing of it is freed under the lock
-  std::lock_guard lock(send_mutex_);
-  if (const uint16_t version = version_; version != 0) SetFrameVersion(frame.header, version);
-  AppendSeal(frame.header, {next_out_, frame.checksum});
-  GF_RETURN_IF_ERROR(connection->Send(ToOutFrame(std::move(frame))));
-  ++next_out_;
-  Add(home_->metrics->frames_sent);
-  Add(home_->metrics->bytes_sent, bytes);
-  if (PeerMetrics* peer = peer_metrics()) {
-    Add(peer->frames_sent);
-    Add(peer->bytes_sent, bytes);
-  }
-  return OkStatus();
+void Link::SayGoodbye(const std::string& reason) {
+  auto frame = EncodeFrame(Goodbye{reason}, {}, limits());
+  if (frame.ok()) outbox_->SendLast(std::move(*frame));
 }
 
 void Link::CloseConnection() {
@@ -226,6 +242,11 @@ void Link::CloseBecause(Status why) {
     if (verdict_.ok()) verdict_ = std::move(why);
   }
   CloseConnection();
+}
+
+void Link::SetVersion(uint16_t version, bool peer_takes_chunks) {
+  version_ = version;
+  outbox_->SetVersion(version, peer_takes_chunks);
 }
 
 void Link::SetVerdict(Status why) {
@@ -252,6 +273,7 @@ PeerInfo Link::peer_info() const {
 }
 
 void Link::SetConnection(std::shared_ptr<Connection> connection) {
+  outbox_->SetConnection(connection);
   std::lock_guard lock(connection_mutex_);
   transport_ = connection->transport();
   connection_ = std::move(connection);
@@ -272,16 +294,57 @@ Status ClientLink::Begin(std::shared_ptr<Connection> connection) {
   return OkStatus();
 }
 
-Status ClientLink::SendOrQueue(EncodedFrame frame) {
+Status ClientLink::SendOrQueue(EncodedFrame frame, uint64_t call_id) {
   {
     std::lock_guard lock(mutex_);
     if (closed_) return closed_status_;
     if (!ready_) {
-      queued_.push_back(std::move(frame));
+      queued_.push_back({std::move(frame), call_id});
       return OkStatus();
     }
   }
-  return SendFrame(std::move(frame));
+  return SendFrame(std::move(frame), call_id);
+}
+
+Status ClientLink::SendQueued() {
+  std::unique_lock lock(mutex_);
+  while (!queued_.empty()) {
+    std::vector<QueuedFrame> frames = std::exchange(queued_, {});
+    lock.unlock();
+    for (QueuedFrame& queued : frames) GF_RETURN_IF_ERROR(SendFrame(std::move(queued.frame), queued.call_id));
+    lock.lock();
+  }
+  ready_ = true;
+  return OkStatus();
+}
+
+void ClientLink::SayGoodbye(const std::string& reason) {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    if (!ready_) {
+      auto frame = EncodeFrame(Goodbye{reason}, {}, limits());
+      if (frame.ok()) queued_.push_back({std::move(*frame), 0});
+      return;
+    }
+  }
+  Link::SayGoodbye(reason);
+}
+
+void ClientLink::TakeBack(uint64_t call_id, bool tell) {
+  EncodedFrame dropped;
+  {
+    std::lock_guard lock(mutex_);
+    const auto it = std::find_if(queued_.begin(), queued_.end(),
+                                 [call_id](const QueuedFrame& queued) { return queued.call_id == call_id; });
+    if (it != queued_.end()) {
+      dropped = std::move(it->frame);
+      queued_.erase(it);
+      return;
+    }
+  }
+  if (GiveUp(call_id) || !tell) return;
+  (void)Notify(Cancel{call_id});  // when it cannot be told it knows from the connection
 }
 
 namespace {
@@ -333,7 +396,7 @@ Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) 
     }
     pending_[call_id] = std::move(pending);
   }
-  if (Status status = SendOrQueue(std::move(frame)); !status.ok()) {
+  if (Status status = SendOrQueue(std::move(frame), call_id); !status.ok()) {
     if (auto taken = Take(call_id)) {
       done = std::move(taken->done);
       return status.WithPeer(owner_.peer_name).WithOperation(taken->operation);
@@ -345,18 +408,16 @@ Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) 
 
 Status ClientLink::Notify(const Message& message) {
   GF_ASSIGN_OR_RETURN(EncodedFrame frame, EncodeFrame(message, {}, limits()));
-  return SendOrQueue(std::move(frame));
+  return SendOrQueue(std::move(frame), 0);
 }
 
 bool ClientLink::Abandon(uint64_t call_id, bool tell) {
   const auto pending = Take(call_id);
   if (!pending) return false;
   Record(*pending, Code::kCancelled);
-  if (tell) (void)Notify(Cancel{call_id});  // when it cannot be told it knows from the connection
+  TakeBack(call_id, tell);
   return true;
 }
-
-void ClientLink::SayGoodbye(const std::string& reason) { (void)Notify(Goodbye{reason}); }
 
 void ClientLink::Drive(int64_t until, const std::function<bool()>& done) {
   if (const auto connection = this->connection()) connection->Drive(until, done);
@@ -389,7 +450,7 @@ void ClientLink::OnDeadline(uint64_t call_id) {
   auto pending = Take(call_id);
   if (!pending) return;
   Record(*pending, Code::kDeadlineExceeded);
-  if (pending->cancel_on_deadline) (void)Notify(Cancel{call_id});
+  TakeBack(call_id, pending->cancel_on_deadline);
   const int64_t elapsed = home().clock->Now() - pending->began;
   bool reached;
   {
@@ -430,14 +491,10 @@ Status ClientLink::OnHelloReply(const HelloReply& reply) {
   if (status.ok()) status = owner_.introduced(reply);
   if (!status.ok()) return Refuse(std::move(status), reply.status.ok() && reply.layout >= 2);
   if (handshake_.proof()) GF_RETURN_IF_ERROR(SendMessage(*handshake_.proof()));
-  SetVersion(handshake_.version());
+  SetVersion(handshake_.version(), handshake_.peer_takes_chunks());
   introduced_ = true;
   CancelIntroduction();
-  std::lock_guard lock(mutex_);
-  for (EncodedFrame& frame : queued_) GF_RETURN_IF_ERROR(SendFrame(std::move(frame)));
-  queued_.clear();
-  ready_ = true;
-  return OkStatus();
+  return SendQueued();
 }
 
 Status ClientLink::Refuse(Status why, bool tell) {
@@ -493,11 +550,12 @@ Status ClientLink::Named(const Status& status) const {
 }
 
 void ClientLink::Fail(const Status& status) {
+  std::vector<QueuedFrame> dropped;
   {
     std::lock_guard lock(mutex_);
     if (!closed_) closed_status_ = status;
     closed_ = true;
-    queued_.clear();
+    dropped.swap(queued_);
   }
   FailPending(status);
 }
@@ -522,6 +580,7 @@ void ClientLink::FailPending(const Status& status) {
   for (auto& [call_id, request] : pending) {
     if (request->timer != 0) home().clock->Cancel(request->timer);
     Record(*request, status.code());
+    TakeBack(call_id, /*tell=*/false);
     request->done(status.WithOperation(request->operation).WithElapsed(now - request->began));
   }
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -16,8 +17,10 @@
 #include "impl/base/live.h"
 #include "impl/rpc/future.h"
 #include "impl/rpc/handshake.h"
+#include "impl/rpc/incoming_transfers.h"
 #include "impl/rpc/liveness.h"
 #include "impl/rpc/metrics.h"
+#include "impl/rpc/outbox.h"
 #include "impl/rpc/ticker.h"
 #include "impl/transport/transport.h"
 #include "impl/wire/frame.h"
@@ -33,15 +36,18 @@ struct LinkHome {
   Clock* clock = nullptr;
   std::shared_ptr<Ticker> ticker;  // a request that waits is a reason; null: heartbeats are off
   const Identity* self = nullptr;
+  uint64_t chunk_bytes = 0;  // of large messages, sent at a time; 0: what the transport prefers
 };
 
-// Receives frames on a connection and turns them into messages. The transport calls it, one event at a time.
+// Receives frames on a connection and turns them into messages. The transport calls it, one event at a time. What it
+// sends goes through an Outbox.
 //
 // Every frame carries its number and a checksum (seal.h). One that came already is dropped; a gap or a damaged frame
 // ends the connection with kDataLoss: what was in it is lost, and with it the order of what follows.
 class Link : public ConnectionEvents {
  public:
-  explicit Link(const LinkHome* home) : home_(home) {}
+  explicit Link(const LinkHome* home)
+      : home_(home), outbox_(std::make_shared<Outbox>(home->limits, home->metrics, silence_, home->chunk_bytes)) {}
 
   Status OnDescriptor(std::string_view header, std::vector<Segment>& segments) final;
   void OnFrame(Status status) final;
@@ -49,7 +55,12 @@ class Link : public ConnectionEvents {
 
   // Any thread.
   Status SendMessage(const Message& message, const std::vector<bool>& record_grad = {});
-  Status SendFrame(EncodedFrame frame);
+  // The tag is for GiveUp: of a request or its reply, the call_id.
+  Status SendFrame(EncodedFrame frame, uint64_t tag = 0) { return outbox_->Send(std::move(frame), tag); }
+  // Nobody needs that message any more. Whether its receiver will not get it; false when it is too late for that.
+  bool GiveUp(uint64_t tag) { return outbox_->GiveUp(tag); }
+  // After all that waits to be sent.
+  void SayGoodbye(const std::string& reason);
   void CloseConnection();
   // The same; `why` is what Closed gets.
   void CloseBecause(Status why);
@@ -90,10 +101,13 @@ class Link : public ConnectionEvents {
   // Asks the transport for peer_info.
   Status AskForPeer();
   // The version that both sides have agreed upon: all frames carry it from here on.
-  void SetVersion(uint16_t version) { version_ = version; }
+  void SetVersion(uint16_t version, bool peer_takes_chunks);
   // What Closed gets as the reason, unless there is one already; the connection is left alone.
   void SetVerdict(Status why);
-  void SetPeerMetrics(PeerMetrics* metrics) { peer_metrics_.store(metrics, std::memory_order_release); }
+  void SetPeerMetrics(PeerMetrics* metrics) {
+    peer_metrics_.store(metrics, std::memory_order_release);
+    outbox_->SetPeerMetrics(metrics);
+  }
   // Null when it has ended.
   std::shared_ptr<Connection> connection();
   const LinkHome& home() const { return *home_; }
@@ -102,7 +116,12 @@ class Link : public ConnectionEvents {
  private:
   // Whether the frame is whole and the next one, or came already.
   Status CheckSeal(std::string_view header);
-  Status CheckSegments(const FrameDecoder& decoder) const;
+  Status CheckSegments(const std::vector<FrameSegment>& segments) const;
+  // A frame that is announced: where its segments go.
+  Status Announced(std::string_view message, std::vector<Segment>& segments);
+  Status PlaceChunk(std::string_view message, std::vector<Segment>& segments);
+  // It has come.
+  Status OnWhole(std::unique_ptr<FrameDecoder> decoder);
 
   Status OnHeartbeat(const Heartbeat& heartbeat);
 
@@ -110,15 +129,23 @@ class Link : public ConnectionEvents {
   // Shared with the frames that the transport has, which count down as they go.
   const std::shared_ptr<Silence> silence_ = std::make_shared<Silence>();
   std::atomic<PeerMetrics*> peer_metrics_{nullptr};
+  const std::shared_ptr<Outbox> outbox_;
   std::atomic<bool> suspect_{false};
   std::atomic<bool> lost_{false};
   std::atomic<uint16_t> version_{0};  // 0: not agreed upon
 
   // Touched by the transport's events only, which come one at a time.
-  std::unique_ptr<FrameDecoder> decoder_;
-  Seal seal_;               // of the frame that is under way
-  bool duplicate_ = false;  // that frame came before
-  uint64_t next_in_ = 0;    // the number of the next frame
+  struct Arriving {
+    Seal seal;
+    bool duplicate = false;                 // it came before, and is received only to be dropped
+    std::unique_ptr<FrameDecoder> decoder;  // null of a chunk or duplicate
+    std::optional<uint64_t> chunk_of;       // the transfer
+    std::vector<FrameSegment> segments;
+    std::unique_ptr<char[]> dropped;  // a duplicate's memory
+  };
+  std::optional<Arriving> arriving_;
+  IncomingTransfers transfers_;
+  uint64_t next_in_ = 0;  // the number of the next frame
   Status reason_;
 
   mutable std::mutex connection_mutex_;  // guards the next five; before the clock's
@@ -127,11 +154,6 @@ class Link : public ConnectionEvents {
   PeerInfo peer_info_;
   std::string transport_;
   TimerId introduction_ = 0;
-
-  // Held while a frame is numbered and handed to the transport, so that numbers are in the order of sending; the
-  // transport never calls back on our stack (GF-TRN-02). After ClientLink's.
-  std::mutex send_mutex_;
-  uint64_t next_out_ = 0;  // guarded by send_mutex_
 };
 
 // How an answer came: the message that carried it, or why none did.
@@ -217,7 +239,18 @@ class ClientLink final : public Link, public FutureDriver, public std::enable_sh
   Status Refuse(Status why, bool tell);
   // An error of this connection, as its users see it.
   Status Named(const Status& status) const;
-  Status SendOrQueue(EncodedFrame frame);
+  // A frame that waits for the introduction; call_id: of a request, else 0.
+  struct QueuedFrame {
+    EncodedFrame frame;
+    uint64_t call_id = 0;
+  };
+
+  Status SendOrQueue(EncodedFrame frame, uint64_t call_id);
+  // After the introduction.
+  Status SendQueued();
+  // Nobody waits for the answer to this request: what is not sent of it is dropped. With tell the callee hears of it
+  // if all was.
+  void TakeBack(uint64_t call_id, bool tell);
   // Takes a pending request out; null when it is gone.
   std::unique_ptr<Pending> Take(uint64_t call_id);
   void Record(const Pending& pending, Code outcome);
@@ -230,12 +263,11 @@ class ClientLink final : public Link, public FutureDriver, public std::enable_sh
   std::atomic<bool> introduced_{false};
   std::atomic<bool> goodbye_{false};
   std::atomic<uint64_t> next_call_id_{1};
-  // Guards the rest. Held while queued frames go to the transport, which never calls back on our stack (GF-TRN-02).
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards the rest
   bool ready_ = false;
   bool closed_ = false;
   Status closed_status_;
-  std::vector<EncodedFrame> queued_;
+  std::vector<QueuedFrame> queued_;
   std::unordered_map<uint64_t, std::unique_ptr<Pending>> pending_;
 };
 

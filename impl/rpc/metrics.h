@@ -93,14 +93,17 @@ struct RpcMetrics {
   Count frames_duplicate{0};  // came again and were dropped
   Count connections_lost{0};  // ended without a goodbye
   Count cleanups_retried{0};
-  Count strangers{0};     // connections of others that ended before they were introduced
-  OutcomeMetrics passes;  // that this worker started
+  Count transfers_sent{0};      // messages whose tensors were announced, and sent in chunks
+  Count transfers_given_up{0};  // before all of them was sent
+  Count strangers{0};           // connections of others that ended before they were introduced
+  OutcomeMetrics passes;        // that this worker started
 
   nlohmann::json Describe() const {
     return {{"frames_sent", frames_sent.load()},           {"bytes_sent", bytes_sent.load()},
             {"frames_received", frames_received.load()},   {"bytes_received", bytes_received.load()},
             {"frames_duplicate", frames_duplicate.load()}, {"connections_lost", connections_lost.load()},
-            {"cleanups_retried", cleanups_retried.load()}, {"strangers", strangers.load()}};
+            {"cleanups_retried", cleanups_retried.load()}, {"strangers", strangers.load()},
+            {"transfers_sent", transfers_sent.load()},     {"transfers_given_up", transfers_given_up.load()}};
   }
 };
 

@@ -136,6 +136,7 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.name_bytes = config.GetInt("limits.name_bytes");
   o.limits.nesting = config.GetInt("limits.nesting");
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
+  o.chunk_bytes = config.GetInt("transport.chunk_bytes");
   o.calls_per_peer = config.GetInt("limits.calls_per_peer");
   o.requests = config.GetInt("limits.requests");
   o.pending_connections = config.GetInt("limits.pending_connections");

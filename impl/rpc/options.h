@@ -33,6 +33,7 @@ struct WorkerOptions {
   int64_t backward_timeout = 0;  // ns; kNever: none
   std::vector<std::string> operators;
   WireLimits limits;
+  uint64_t chunk_bytes = 0;  // 0: the transport's
   uint64_t calls_per_peer = 0;
   uint64_t requests = 0;
   uint64_t pending_connections = 0;

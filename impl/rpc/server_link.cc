@@ -41,7 +41,7 @@ Status ServerLink::OnHello(const Hello& hello) {
     Admitted();
   }
   GF_RETURN_IF_ERROR(SendMessage(reply));
-  if (introduced_) SetVersion(handshake_.version());
+  if (introduced_) SetVersion(handshake_.version(), handshake_.peer_takes_chunks());
   return OkStatus();
 }
 
@@ -54,7 +54,7 @@ Status ServerLink::OnProof(const HelloProof& proof) {
     LogRefusal(status);
     return status;
   }
-  SetVersion(handshake_.version());
+  SetVersion(handshake_.version(), handshake_.peer_takes_chunks());
   Admitted();
   return OkStatus();
 }
@@ -165,6 +165,7 @@ void ServerLink::Done(uint64_t call_id) {
 }
 
 void ServerLink::CancelRequest(uint64_t call_id) {
+  (void)GiveUp(call_id);
   std::shared_ptr<Request> request;
   {
     std::lock_guard lock(mutex_);

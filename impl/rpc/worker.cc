@@ -90,9 +90,13 @@ Status Worker::StartTransport() {
         });
   }
   container_.OnForeign([this](int delta) { OnForeignContexts(delta); });
-  link_home_ = {
-      &limits_,  &metrics_, &options_.liveness, clock_, options_.liveness.interval == kNever ? nullptr : ticker_,
-      &identity_};
+  link_home_ = {&limits_,
+                &metrics_,
+                &options_.liveness,
+                clock_,
+                options_.liveness.interval == kNever ? nullptr : ticker_,
+                &identity_,
+                options_.chunk_bytes};
   pool_ = std::make_unique<Executor>(options_.threads, clock_);
   State fresh = State::kNew;
   if (!state_.compare_exchange_strong(fresh, State::kOpen)) return CheckOpen();  // closed meanwhile
@@ -543,6 +547,11 @@ void Worker::BusyAdd(int64_t delta) {
   idle_.notify_all();
 }
 
+std::shared_ptr<void> Worker::KeepBusy() {
+  BusyAdd(+1);
+  return std::shared_ptr<void>(nullptr, [self = shared_from_this()](void*) { self->BusyAdd(-1); });
+}
+
 std::shared_ptr<void> Worker::HoldClock() {
   clock_->Hold(+1);
   return std::shared_ptr<void>(nullptr, [clock = clock_](void*) { clock->Hold(-1); });
@@ -623,7 +632,7 @@ void Worker::Drain(int64_t timeout, const Status& closed, bool* cut_short) {
     for (auto& link : clients) link->FailPending(closed);
   }
   for (auto& link : clients) link->SayGoodbye(StrCat("worker ", name(), " closes"));
-  for (auto& link : servers) (void)link->SendMessage(Goodbye{StrCat("worker ", name(), " closes")});
+  for (auto& link : servers) link->SayGoodbye(StrCat("worker ", name(), " closes"));
   std::unique_lock lock(peers_mutex_);
   links_changed_.wait_for(lock, kGoodbyeLimit, [this] {
     for (const auto& [peer_id, peer] : peers_) {

@@ -226,6 +226,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   Result<std::shared_ptr<const Operator>> FindOperator(const std::string& name, const std::string& overload);
   Status Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
                  Result<ValueList> outcome);
+  // The worker does not close before the transport has taken the reply's tensors.
+  void SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id);
   // A reply as a frame, with the profile if there is one; without its events when they do not fit beside the results.
   Result<EncodedFrame> EncodeReply(Message reply, const std::vector<bool>& record_grad, const Request::Facts& facts);
 
@@ -236,6 +238,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   void Drain(int64_t timeout, const Status& closed, bool* cut_short);
   void End(Status pending);
   void BusyAdd(int64_t delta);
+  // Counts as busy until it is dropped.
+  std::shared_ptr<void> KeepBusy();
   // While it lives, simulated time stands still: for what sets a timer and sends on a thread of the caller's.
   std::shared_ptr<void> HoldClock();
 

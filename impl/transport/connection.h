@@ -36,6 +36,7 @@ class PluginConnection final : public Connection {
   Status Send(OutFrame frame) override;
   void Close() override;
   std::string transport() const override { return plugin_->name; }
+  uint64_t chunk() const override { return plugin_->chunk; }
   Result<PeerInfo> Peer() override;
   void Drive(int64_t until, const std::function<bool()>& done) override;
   void WakeDriver() override;

@@ -189,6 +189,7 @@ Result<Plugin> CheckDescriptor(const gf_transport_descriptor* descriptor, const 
   plugin.minor = descriptor->minor;
   plugin.capabilities = descriptor->capabilities;
   plugin.max_header = descriptor->max_header;
+  if (GF_HAS_FIELD_(gf_transport_descriptor, size, chunk)) plugin.chunk = descriptor->chunk;
   GF_ASSIGN_OR_RETURN(plugin.vtable, CopyVtable(descriptor->vtable));
   GF_RETURN_IF_ERROR(CheckRequiredSlots(plugin.vtable, (plugin.capabilities & GF_TRANSPORT_CAP_TIME) != 0));
   FillOptionalSlots(plugin.vtable);

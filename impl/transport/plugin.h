@@ -19,6 +19,7 @@ struct Plugin {
   uint32_t minor = 0;
   uint32_t capabilities = 0;
   uint64_t max_header = 0;
+  uint64_t chunk = 0;
   gf_transport_vtable vtable{};  // every slot is set: a stub where the plugin has none and may have none
 };
 

@@ -59,6 +59,8 @@ class Connection {
   virtual void Close() = 0;
   // The name of the transport that it is of.
   virtual std::string transport() const { return ""; }
+  // How many bytes of large segments that transport wants at a time; 0: the host chooses.
+  virtual uint64_t chunk() const { return 0; }
   // Complete from the first OnDescriptor on. An error when the transport says something that is no such information:
   // then nobody is to be trusted by it.
   virtual Result<PeerInfo> Peer() { return PeerInfo(); }

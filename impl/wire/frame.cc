@@ -7,7 +7,7 @@
 
 #include "impl/wire/encoder.h"
 #include "impl/wire/layout.h"
-#include "impl/wire/seal.h"
+#include "impl/wire/message_fields.h"
 #include "impl/wire/wire_format.h"
 
 namespace gradferry {
@@ -47,7 +47,7 @@ Status CheckTotal(const char* message, const EncodedHeader& header, const Segmen
 }
 
 EncodedFrame Lay(EncodedHeader header, const SegmentLayout& layout) {
-  EncodedFrame frame{std::move(header.bytes), {}, nullptr, std::nullopt};
+  EncodedFrame frame{std::move(header.bytes), {}, nullptr};
   if (header.parts.empty()) return frame;
   auto memory = std::make_shared<FrameMemory>();
   // A part that is alone need not be copied: its bytes are the segment.
@@ -68,7 +68,14 @@ EncodedFrame Lay(EncodedHeader header, const SegmentLayout& layout) {
   return frame;
 }
 
+bool HasKind(std::string_view header, MessageKind kind) {
+  return header.size() >= kPrefixBytes && static_cast<uint8_t>(header[kPrefixBytes - 1]) == static_cast<uint8_t>(kind);
+}
+
 }  // namespace
+
+bool IsTensorChunk(std::string_view header) { return HasKind(header, MessageKind::kTensorChunk); }
+bool IsPropagateGradients(std::string_view header) { return HasKind(header, MessageKind::kPropagateGradients); }
 
 void UnwrapProfiling(DecodedMessage& decoded) {
   auto* profiled = std::get_if<RpcWithProfiling>(&decoded.message);
@@ -96,9 +103,7 @@ Result<EncodedFrame> EncodeFrame(const Message& message, const std::vector<bool>
     SegmentLayout layout;
     for (const TensorPart& part : header.parts) layout.Add(part.length);
     GF_RETURN_IF_ERROR(CheckTotal(MessageName(message), header, layout, limits.message_bytes));
-    EncodedFrame frame = Lay(std::move(header), layout);
-    if (limits.checksum_segments) frame.checksum = SegmentsChecksum(frame.segments);
-    return frame;
+    return Lay(std::move(header), layout);
   } catch (...) {
     return StatusFromCurrentException().WithOperation(MessageName(message));
   }

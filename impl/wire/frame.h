@@ -33,7 +33,7 @@ struct WireLimits {
   uint32_t name_bytes = 255;
   uint32_t profile_events = 10000;  // of the profile that a reply brings
   uint32_t error_chain = 16;        // links, 1 to 255; longer chains lose what is before the root cause when sent
-  bool checksum_segments = false;   // not a limit, but of this side as well: frames get a checksum of their segments
+  bool checksum_segments = false;   // not a limit, but of this side as well: links cover the segments that they send
 };
 
 // Tensor parts of at most this many bytes are packed into the inline segment. Part of the protocol: the receiver knows
@@ -48,9 +48,12 @@ struct FrameSegment {
 struct EncodedFrame {
   std::string header;
   std::vector<FrameSegment> segments;
-  std::shared_ptr<void> owner;       // keeps the segments' memory
-  std::optional<uint32_t> checksum;  // of the segments; with limits.checksum_segments
+  std::shared_ptr<void> owner;  // keeps the segments' memory
 };
+
+// What kind of message a header has, without reading it; false for what is no header.
+bool IsTensorChunk(std::string_view header);
+bool IsPropagateGradients(std::string_view header);
 
 // An RpcWithProfiling without what it wraps.
 struct RpcProfiling {
@@ -87,6 +90,8 @@ class FrameDecoder {
  public:
   static Result<std::unique_ptr<FrameDecoder>> New(std::string_view header, const std::vector<uint64_t>& lengths,
                                                    const WireLimits& limits);
+  // The same for a message whose segments come in chunks: they are those that its tensors need, which is at least one.
+  static Result<std::unique_ptr<FrameDecoder>> NewInChunks(std::string_view header, const WireLimits& limits);
   virtual ~FrameDecoder() = default;
   // One per length; data is NULL where the length is 0.
   virtual const std::vector<FrameSegment>& segments() const = 0;

@@ -32,18 +32,24 @@ Status CheckTotal(std::string_view header, const std::vector<uint64_t>& lengths,
                 StrCat("frame: header and segments together are larger than limits.message_bytes (", most, ")"));
 }
 
-// The segments are exactly those that the tensors ask for.
+// The lengths of the segments that the tensors ask for.
+std::vector<uint64_t> SegmentLengths(const SegmentLayout& layout) {
+  std::vector<uint64_t> lengths;
+  lengths.reserve(layout.large().size() + 1);
+  if (layout.inline_parts() > 0) lengths.push_back(layout.inline_bytes());
+  lengths.insert(lengths.end(), layout.large().begin(), layout.large().end());
+  return lengths;
+}
+
+// The segments are exactly those.
 Status CheckSegments(const char* message, const SegmentLayout& layout, const std::vector<uint64_t>& lengths) {
-  const size_t first_large = layout.inline_parts() > 0 ? 1 : 0;
-  const size_t expected = first_large + layout.large().size();
-  if (lengths.size() != expected) {
-    return WrongSegments(message, StrCat(lengths.size(), " segments came, the tensors need ", expected));
+  const std::vector<uint64_t> expected = SegmentLengths(layout);
+  if (lengths.size() != expected.size()) {
+    return WrongSegments(message, StrCat(lengths.size(), " segments came, the tensors need ", expected.size()));
   }
-  for (size_t i = 0; i < expected; ++i) {
-    const uint64_t length = i < first_large ? layout.inline_bytes() : layout.large()[i - first_large];
-    if (lengths[i] != length) {
-      return WrongSegments(message, StrCat("segment ", i, " has ", lengths[i], " bytes, the tensors need ", length));
-    }
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (lengths[i] == expected[i]) continue;
+    return WrongSegments(message, StrCat("segment ", i, " has ", lengths[i], " bytes, the tensors need ", expected[i]));
   }
   return OkStatus();
 }
@@ -142,6 +148,12 @@ class Decoding : public FrameDecoder {
   std::vector<FrameSegment> segments_;
 };
 
+Result<std::unique_ptr<FrameDecoder>> Allocated(DecodedHeader decoded) {
+  auto decoding = std::make_unique<Decoding>(std::move(decoded.message));
+  GF_RETURN_IF_ERROR(decoding->Allocate(std::move(decoded.tensors), decoded.layout));
+  return std::unique_ptr<FrameDecoder>(std::move(decoding));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FrameDecoder>> FrameDecoder::New(std::string_view header, const std::vector<uint64_t>& lengths,
@@ -149,13 +161,22 @@ Result<std::unique_ptr<FrameDecoder>> FrameDecoder::New(std::string_view header,
   try {
     GF_RETURN_IF_ERROR(CheckTotal(header, lengths, limits.message_bytes));
     GF_ASSIGN_OR_RETURN(DecodedHeader decoded, DecodeHeader(header, limits));
-    const char* const name = MessageName(decoded.message);
-    GF_RETURN_IF_ERROR(CheckSegments(name, decoded.layout, lengths));
-    std::vector<TensorDescription> tensors = std::move(decoded.tensors);
-    const SegmentLayout layout = std::move(decoded.layout);
-    auto decoding = std::make_unique<Decoding>(std::move(decoded.message));
-    GF_RETURN_IF_ERROR(decoding->Allocate(std::move(tensors), layout));
-    return std::unique_ptr<FrameDecoder>(std::move(decoding));
+    GF_RETURN_IF_ERROR(CheckSegments(MessageName(decoded.message), decoded.layout, lengths));
+    return Allocated(std::move(decoded));
+  } catch (...) {
+    return StatusFromCurrentException();
+  }
+}
+
+Result<std::unique_ptr<FrameDecoder>> FrameDecoder::NewInChunks(std::string_view header, const WireLimits& limits) {
+  try {
+    GF_RETURN_IF_ERROR(CheckTotal(header, {}, limits.message_bytes));
+    GF_ASSIGN_OR_RETURN(DecodedHeader decoded, DecodeHeader(header, limits));
+    const std::vector<uint64_t> lengths = SegmentLengths(decoded.layout);
+    if (lengths.empty())
+      return WrongSegments(MessageName(decoded.message), "it has no tensors that could come in chunks");
+    GF_RETURN_IF_ERROR(CheckTotal(header, lengths, limits.message_bytes));
+    return Allocated(std::move(decoded));
   } catch (...) {
     return StatusFromCurrentException();
   }

@@ -33,6 +33,8 @@ enum class MessageKind : uint8_t {
   kContextsAlive = 19,
   kContextsGone = 20,
   kHelloProof = 21,
+  kTensorChunk = 22,
+  kTransferGivenUp = 23,
 };
 
 // The last kind of version 1.
@@ -351,6 +353,26 @@ struct Fields<ContextsGone> {
   static void Visit(Codec& codec, M& m) {
     codec.Number("call_id", m.call_id);
     codec.Numbers("context_ids", m.context_ids);
+  }
+};
+
+template <>
+struct Fields<TensorChunk> {
+  static constexpr MessageKind kKind = MessageKind::kTensorChunk;
+  static constexpr const char* kName = "TensorChunk";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("transfer", m.transfer);
+  }
+};
+
+template <>
+struct Fields<TransferGivenUp> {
+  static constexpr MessageKind kKind = MessageKind::kTransferGivenUp;
+  static constexpr const char* kName = "TransferGivenUp";
+  template <class Codec, class M>
+  static void Visit(Codec& codec, M& m) {
+    codec.Number("transfer", m.transfer);
   }
 };
 

@@ -25,7 +25,8 @@ inline constexpr uint16_t kOldestProtocol = 1;
 using Bytes32 = std::array<uint8_t, 32>;
 
 // Bits of Hello.capabilities; a receiver ignores those that it does not know.
-inline constexpr uint64_t kCapabilityProof = 1;  // has the group's secret, and asks for the proof of it
+inline constexpr uint64_t kCapabilityProof = 1;   // has the group's secret, and asks for the proof of it
+inline constexpr uint64_t kCapabilityChunks = 2;  // takes large messages in chunks (TensorChunk)
 
 // First on every connection, from the side that connected. Hello and HelloReply say in which version they are written
 // themselves; what a later version adds at their ends is skipped, so that workers of any versions can tell each other
@@ -217,9 +218,21 @@ struct ContextsGone {
   std::vector<int64_t> context_ids;
 };
 
-using Message = std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling,
-                             MarkSendFunctions, MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext,
-                             Ack, MarkNeeded, RequestTurn, EndTurn, Heartbeat, ContextsAlive, ContextsGone, HelloProof>;
+// A piece of the segments of a message whose frame was announced (Seal::in_chunks): its frame's own segments, which
+// follow those of the piece before.
+struct TensorChunk {
+  uint64_t transfer = 0;  // the number of the announcing frame
+};
+
+// The rest of that message will not come: nobody needs it any more.
+struct TransferGivenUp {
+  uint64_t transfer = 0;
+};
+
+using Message =
+    std::variant<Hello, HelloReply, Goodbye, Call, Reply, Cancel, RpcWithAutograd, RpcWithProfiling, MarkSendFunctions,
+                 MarkFinished, PropagateGradients, AbortPass, CleanupAutogradContext, Ack, MarkNeeded, RequestTurn,
+                 EndTurn, Heartbeat, ContextsAlive, ContextsGone, HelloProof, TensorChunk, TransferGivenUp>;
 
 // "Call", "MarkSendFunctions", ...
 const char* MessageName(const Message& message);

@@ -8,6 +8,7 @@ namespace gradferry {
 namespace {
 
 constexpr uint8_t kCoversSegments = 1;
+constexpr uint8_t kInChunks = 2;
 constexpr size_t kChecksumBytes = 4;
 
 Status Damaged(const std::string& why) { return Status(Code::kDataLoss, "frame.seal: " + why); }
@@ -23,7 +24,7 @@ uint32_t SegmentsChecksum(const std::vector<FrameSegment>& segments) {
 void AppendSeal(std::string& header, const Seal& seal) {
   const auto append = [&header](auto value) { header.append(reinterpret_cast<const char*>(&value), sizeof value); };
   append(seal.sequence);
-  append(static_cast<uint8_t>(seal.segments ? kCoversSegments : 0));
+  append(static_cast<uint8_t>((seal.segments ? kCoversSegments : 0) | (seal.in_chunks ? kInChunks : 0)));
   append(seal.segments.value_or(0));
   append(Crc32c(header));
 }
@@ -42,7 +43,8 @@ Result<Seal> ReadSeal(std::string_view header) {
   if (actual != expected) {
     return Damaged(StrCat("the header's checksum is ", actual, ", its sender computed ", expected));
   }
-  if (flags > kCoversSegments) return Damaged(StrCat("unknown flags ", int{flags}));
+  if (flags > kInChunks) return Damaged(StrCat("unknown flags ", int{flags}));
+  seal.in_chunks = flags == kInChunks;
   if (flags == kCoversSegments) {
     seal.segments = segments;
   } else if (segments != 0) {

@@ -22,6 +22,7 @@ inline constexpr size_t kSealBytes = 17;
 struct Seal {
   uint64_t sequence = 0;
   std::optional<uint32_t> segments;  // CRC-32C of all segments' bytes, one after the other; none: not covered
+  bool in_chunks = false;            // the message's segments follow in frames of their own (TensorChunk)
 };
 
 uint32_t SegmentsChecksum(const std::vector<FrameSegment>& segments);

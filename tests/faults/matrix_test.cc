@@ -17,8 +17,9 @@ namespace {
 
 struct Kind {
   const char* name;
-  const char* bytes;  // as in transport.sim.faults, see docs/protocol.md
-  StepOptions step;   // in which it is sent
+  const char* bytes;                                 // as in transport.sim.faults, see docs/protocol.md
+  StepOptions step;                                  // in which it is sent
+  std::map<std::string, std::string> settings = {};  // of all workers
 };
 
 StepOptions Plain() { return {}; }
@@ -48,6 +49,18 @@ StepOptions CallIsCancelled() {
   return options;
 }
 
+StepOptions TransferIsGivenUp() {
+  StepOptions options;
+  options.transfer_is_given_up = true;
+  return options;
+}
+
+// All tensors of a step have 24 bytes.
+const std::map<std::string, std::string> kInChunks = {{"transport.chunk_bytes", "8"}};
+// Short beside the second that the cancelled call takes.
+const std::map<std::string, std::string> kAsks = {{"liveness.interval", "300ms"}};
+const std::map<std::string, std::string> kLeases = {{"liveness.lease", "300ms"}};
+
 const std::vector<Kind>& Kinds() {
   static const auto* const kinds = new std::vector<Kind>{
       {"Hello", "[[4, 1]]", Plain()},
@@ -68,6 +81,14 @@ const std::vector<Kind>& Kinds() {
       {"RequestTurn", "[[4, 15]]", PassOfW1()},
       {"EndTurn", "[[4, 16]]", PassOfW1()},
       {"RpcWithProfiling", "[[4, 17]]", Profiled()},
+      {"Heartbeat", "[[4, 18]]", CallIsCancelled(), kAsks},
+      {"ContextsAlive", "[[4, 19]]", CallIsCancelled(), kLeases},
+      {"ContextsGone", "[[4, 20]]", CallIsCancelled(), kLeases},
+      {"TensorChunk", "[[4, 22]]", Plain(), kInChunks},
+      {"TransferGivenUp", "[[4, 23]]", TransferIsGivenUp(), kInChunks},
+      {"RpcWithAutogradInChunks", "[[4, 7]]", Plain(), kInChunks},
+      {"PropagateGradientsInChunks", "[[4, 10]]", Plain(), kInChunks},
+      {"AbortPassAmongChunks", "[[4, 11]]", HookFails(), kInChunks},
   };
   return *kinds;
 }
@@ -119,8 +140,9 @@ class Matrix : public ::testing::TestWithParam<Kind> {
 
   // One place of the matrix. What went wrong, or nothing; struck: whether the fault happened.
   static std::string Try(const Kind& kind, const std::string& rule, int failures, int sender, bool* struck) {
-    const std::map<int, std::map<std::string, std::string>> settings = {
-        {sender, {{"transport.sim.faults", "[{ " + rule + " }]"}}}};
+    std::map<int, std::map<std::string, std::string>> settings;
+    for (int worker = 0; worker < 3; ++worker) settings[worker] = kind.settings;
+    settings[sender]["transport.sim.faults"] = "[{ " + rule + " }]";
     const auto expected_first = Expected(kind.step), expected = Expected(StepOptions());
     Training training(settings);
     int failed = 0;
@@ -141,6 +163,9 @@ class Matrix : public ::testing::TestWithParam<Kind> {
       } else {
         if (!options.hook_fails && training.Struck(sender) == 0) return where + outcome.status.ToString();
         // The pass of w1 may have gone well although w0 has not heard of it.
+        // A context ends with its lease, too, where whoever made it could not be asked.
+        const bool lease_ended = kind.settings.count("liveness.lease") > 0 && outcome.status.code() == Code::kNotFound;
+        if (lease_ended) training.ReleaseIfThere();
         if (options.pass_of_w1) training.Release();
         const std::string wrong = options.hook_fails ? "" : Judge(outcome.status);
         if (!wrong.empty()) return StrCat(where, wrong, ": ", outcome.status.ToString());

@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -24,6 +25,8 @@ using at::Tensor;
 using property::Holding;
 
 constexpr char kNoAnswer[] = "never";
+// How long a frame is under way at least.
+constexpr int64_t kFrameTime = int64_t{100} * 1000;
 
 property::GroupOptions Options(const std::map<int, std::map<std::string, std::string>>& settings, uint64_t seed) {
   property::GroupOptions options;
@@ -33,7 +36,7 @@ property::GroupOptions Options(const std::map<int, std::map<std::string, std::st
   options.virtual_time = true;
   options.latency_max_us = 1000;
   options.settings = {{"transport.checksum", "all"},
-                      {"transport.sim.latency_min_us", "100"},
+                      {"transport.sim.latency_min_us", std::to_string(kFrameTime / 1000)},
                       {"transport.sim.stall_ms", "0"},
                       {"call.timeout", std::to_string(kCallTimeout) + "ns"},
                       {"backward.timeout", std::to_string(kPassTimeout) + "ns"}};
@@ -144,19 +147,6 @@ void Training::Forward(const StepOptions& options, Outcome* outcome) {
   if (!metric.ok()) return;
   if (*metric->at(0).get<int64_t>() != 6) throw std::logic_error("the metric is wrong");
 
-  if (options.call_is_cancelled) {
-    spec.name = kNoAnswer;
-    spec.timeout = kCallTimeout / 5;
-    Outcome cancelled;
-    (void)AwaitInTime(worker, worker.StartCall(spec), spec.timeout, kNoAnswer, &cancelled);
-    outcome->late = std::max(outcome->late, cancelled.late);
-    if (cancelled.status.code() != Code::kDeadlineExceeded) {
-      outcome->status = cancelled.status;
-      outcome->what = kNoAnswer;
-      return;
-    }
-  }
-
   spec = CallSpec();
   spec.to_id = 1;
   spec.name = "stage";
@@ -173,6 +163,36 @@ void Training::Forward(const StepOptions& options, Outcome* outcome) {
   const auto product = AwaitInTime(worker, worker.StartCall(spec), kCallTimeout, "aten::mul", outcome);
   if (!product.ok()) return;
   loss_ = at::sum(*product->at(0).get<Tensor>());
+
+  if (options.call_is_cancelled) {
+    spec = CallSpec();
+    spec.to_id = 1;
+    spec.name = kNoAnswer;
+    spec.timeout = kCallTimeout / 5;
+    Outcome cancelled;
+    (void)AwaitInTime(worker, worker.StartCall(spec), spec.timeout, kNoAnswer, &cancelled);
+    outcome->late = std::max(outcome->late, cancelled.late);
+    if (cancelled.status.code() != Code::kDeadlineExceeded) {
+      outcome->status = cancelled.status;
+      outcome->what = kNoAnswer;
+      return;
+    }
+  }
+  if (options.transfer_is_given_up) {
+    // 200 chunks: of them no more than the window reaches w1 before the time is over.
+    spec = CallSpec();
+    spec.to_id = 1;
+    spec.name = kNoAnswer;
+    spec.arguments = {at::zeros({200}, at::kDouble)};
+    spec.timeout = kFrameTime / 2;
+    Outcome given_up;
+    (void)AwaitInTime(worker, worker.StartCall(spec), spec.timeout, "large call", &given_up);
+    outcome->late = std::max(outcome->late, given_up.late);
+    if (given_up.status.code() != Code::kDeadlineExceeded) {
+      outcome->status = given_up.status;
+      outcome->what = "large call";
+    }
+  }
 }
 
 void Training::Backward(const StepOptions& options, Outcome* outcome) {
@@ -216,6 +236,11 @@ Outcome Training::Step(const StepOptions& options) {
   loss_ = Tensor();
   if (!options.context_is_kept) Release();
   return outcome;
+}
+
+void Training::ReleaseIfThere() {
+  (void)group_.worker(0).ReleaseContext(context_->id());
+  context_ = nullptr;
 }
 
 void Training::Release() {

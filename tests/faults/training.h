@@ -36,10 +36,11 @@ struct Outcome {
 
 // What a step does besides.
 struct StepOptions {
-  bool hook_fails = false;         // the pass fails on w2
-  bool call_is_cancelled = false;  // a call of w1 that nobody answers runs out of time
-  bool chosen_inputs = false;      // the pass is for x only
-  bool pass_of_w1 = false;         // w1 runs a pass of its own in the context, from sum(p1)
+  bool hook_fails = false;            // the pass fails on w2
+  bool call_is_cancelled = false;     // a call of w1 that nobody answers runs out of time
+  bool chosen_inputs = false;         // the pass is for x only
+  bool transfer_is_given_up = false;  // a call of w1 with a large tensor runs out of time before that has gone
+  bool pass_of_w1 = false;            // w1 runs a pass of its own in the context, from sum(p1)
   bool calls_are_profiled = false;
   bool context_is_kept = false;  // for the next step, which goes on in it
 };
@@ -53,6 +54,8 @@ class Training {
   Outcome Step(const StepOptions& options = {});
   // Releases the context that was kept.
   void Release();
+  // The same, of one that a lease may have ended.
+  void ReleaseIfThere();
   // Closes the workers in order, and says what went wrong with that.
   std::string Close();
   // What is left of contexts, graphs, passes and calls although there should be nothing: waits for it to go.

@@ -108,7 +108,7 @@ class LinkTest : public ::testing::Test {
   RpcMetrics metrics_;
   LivenessOptions liveness_;
   FakeClock clock_;
-  const LinkHome home_{&limits_, &metrics_, &liveness_, &clock_, nullptr};
+  const LinkHome home_{&limits_, &metrics_, &liveness_, &clock_, nullptr, nullptr, 0};
   End sender_{&home_};
   End receiver_{&home_};
 };

@@ -9,7 +9,8 @@ namespace gradferry {
 namespace {
 
 TEST(SealTest, ComesBackAsItWasWritten) {
-  for (const Seal& seal : {Seal{0, std::nullopt}, Seal{17, 0}, Seal{UINT64_MAX, 0xdeadbeef}}) {
+  for (const Seal& seal :
+       {Seal{0, std::nullopt}, Seal{17, 0}, Seal{UINT64_MAX, 0xdeadbeef}, Seal{18, std::nullopt, /*in_chunks=*/true}}) {
     std::string header = "the message";
     AppendSeal(header, seal);
     EXPECT_EQ(header.size(), 11 + kSealBytes);
@@ -18,6 +19,7 @@ TEST(SealTest, ComesBackAsItWasWritten) {
     ASSERT_TRUE(read.ok()) << read.status().ToString();
     EXPECT_EQ(read->sequence, seal.sequence);
     EXPECT_EQ(read->segments, seal.segments);
+    EXPECT_EQ(read->in_chunks, seal.in_chunks);
   }
 }
 
@@ -48,17 +50,10 @@ TEST(SealTest, NoCutHeaderPasses) {
   }
 }
 
-TEST(SealTest, FramesGetAChecksumOfTheirSegmentsWhenAsked) {
-  const Message call = LargeMessages().front();
-  WireLimits limits;
-  EXPECT_FALSE(EncodeFrame(call, {}, limits)->checksum.has_value());
-  limits.checksum_segments = true;
-  auto frame = EncodeFrame(call, {}, limits);
-  ASSERT_TRUE(frame.ok());
-  ASSERT_FALSE(frame->segments.empty());
-  EXPECT_EQ(frame->checksum, SegmentsChecksum(frame->segments));
-  static_cast<char*>(frame->segments.back().data)[0] ^= 1;
-  EXPECT_NE(frame->checksum, SegmentsChecksum(frame->segments));
+TEST(SealTest, WhatComesInChunksIsNotCovered) {
+  std::string header = "the message";
+  AppendSeal(header, {5, 6, /*in_chunks=*/true});
+  EXPECT_EQ(ReadSeal(header).status().code(), Code::kDataLoss);
 }
 
 }  // namespace

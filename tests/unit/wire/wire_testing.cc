@@ -137,6 +137,8 @@ std::string ShowOne(const CleanupAutogradContext& m) {
 std::string ShowOne(const Heartbeat& m) { return StrCat("Heartbeat ", m.answer); }
 std::string ShowOne(const ContextsAlive& m) { return StrCat("ContextsAlive ", m.call_id, Text(m.context_ids)); }
 std::string ShowOne(const ContextsGone& m) { return StrCat("ContextsGone ", m.call_id, Text(m.context_ids)); }
+std::string ShowOne(const TensorChunk& m) { return StrCat("TensorChunk ", m.transfer); }
+std::string ShowOne(const TransferGivenUp& m) { return StrCat("TransferGivenUp ", m.transfer); }
 std::string ShowOne(const Ack& m) { return StrCat("Ack ", m.call_id, Text(m.status), Text(m.waiting)); }
 
 // Without what an expanded dimension repeats: that may be astronomically much.
@@ -363,6 +365,8 @@ std::vector<Message> SampleMessages() {
   messages.emplace_back(Heartbeat{false});
   messages.emplace_back(ContextsAlive{29, {30, -31}});
   messages.emplace_back(ContextsGone{32, {}});
+  messages.emplace_back(TensorChunk{33});
+  messages.emplace_back(TransferGivenUp{UINT64_MAX});
   messages.emplace_back(Ack{27, OkStatus(), {0, 1, 32767}});
   messages.emplace_back(Ack{28, Status(Code::kAborted, "no"), {}});
   return messages;
