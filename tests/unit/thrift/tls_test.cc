@@ -242,7 +242,7 @@ TEST(Tls, ManyWhoSayNothingHaveALimit) {
   // Their places are free again when their end has been seen.
   for (bool served = false; !served;) {
     Peer* out = client.Connect(server.address());
-    EXPECT_EQ(client.Send(out, {"hello", {}}).code, GF_OK);
+    client.Send(out, {"hello", {}});  // fails where it has been sent away already
     served = client.Wait([&] { return out->sent_ok > 0 || out->closed > 0; }) && out->sent_ok > 0;
   }
   EXPECT_TRUE(server.WaitFrames(server.Accepted(), 1));
