@@ -385,12 +385,18 @@ Status Connection::OnMessage(std::string_view message) {
   Introduced();
   Gateway::Outcome outcome;
   if (Status status = gateway_->Take(message, &outcome); !status.ok()) return status;
-  if (!outcome.answer.empty()) {
+  const bool answered = !outcome.answer.empty();
+  if (answered) {
     const std::lock_guard<std::mutex> lock(mutex_);
     SendAnswer(std::move(outcome.answer));
   }
   if (outcome.header.empty()) return {};
-  return Deliver(outcome.header, outcome.tensors.Segments());
+  const Status status = Deliver(outcome.header, outcome.tensors.Segments());
+  if (!status.ok() && !answered) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    SendAnswer(gateway_->Refused(status));
+  }
+  return status;
 }
 
 // A frame of the gateway's, as if it had arrived.

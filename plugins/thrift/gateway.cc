@@ -10,6 +10,7 @@
 namespace gradferry::thrift {
 namespace {
 
+constexpr size_t kLongestMethod = 100;
 constexpr uint64_t kMaxCall = 256 * 1024 * 1024;
 constexpr uint64_t kAsksForProof = 1;  // capability
 constexpr int64_t kNanosecondsPerMs = 1000 * 1000;
@@ -103,6 +104,8 @@ Status Gateway::Take(std::string_view message, Outcome* out) {
   const std::string_view method = reader.Binary();
   const int32_t sequence = reader.I32();
   if (!reader.ok() || (start >> 8) != 0x800100u) return Malformed("message");
+  method_ = method.substr(0, kLongestMethod);
+  sequence_ = sequence;
   if (static_cast<ThriftMessage>(start & 0xFF) != ThriftMessage::kCall) {
     return {GF_DATA_LOSS, "a Thrift client sent something that is no call"};
   }
@@ -140,6 +143,9 @@ Status Gateway::Hello(ThriftReader* request, int32_t sequence, Outcome* out) {
   if (greeted_) wrong = {GF_FAILED_PRECONDITION, "hello was said already"};
   if (id < 0 || id > 32767 || to < 0 || to > 32767) wrong = {GF_INVALID_ARGUMENT, "ids are 0 to 32767"};
   if (!nonce.empty() && nonce.size() != kNonceSize) wrong = {GF_INVALID_ARGUMENT, "a nonce has 32 bytes"};
+  if (wrong.ok()) wrong = CheckName("group", group);
+  if (wrong.ok()) wrong = CheckName("name", name);
+  if (wrong.ok()) wrong = CheckName("to_name", to_name);
   if (!wrong.ok()) {
     AnswerError("hello", sequence, wrong, "", "", &out->answer);
     return {};
@@ -176,7 +182,7 @@ Status Gateway::Prove(ThriftReader* request, int32_t sequence, Outcome* out) {
       request->Skip(type);
     }
   }
-  if (!request->ok()) return Malformed("prove");
+  // A proof of no bytes when it cannot be read.
   if (proof.size() != kNonceSize) {
     AnswerError("prove", sequence, {GF_INVALID_ARGUMENT, "a proof has 32 bytes"}, "", "", &out->answer);
     return {};
@@ -215,11 +221,13 @@ Status Gateway::Call(ThriftReader* request, int32_t sequence, Outcome* out) {
       request->Skip(type);
     }
   });
-  if (wrong.ok() && !read) return Malformed("call");
+  if (wrong.ok() && !read) wrong = Malformed("call");
   constexpr int64_t kMostMs = std::numeric_limits<int64_t>::max() / kNanosecondsPerMs;
   if (wrong.ok() && (timeout_ms < 0 || timeout_ms > kMostMs)) {
     wrong = {GF_INVALID_ARGUMENT, "timeout_ms is out of range"};
   }
+  if (wrong.ok()) wrong = CheckName("the name of what is called", name);
+  if (wrong.ok()) wrong = CheckName("the overload", overload);
   if (arguments.size() == beginning) arguments.U32(0);
   WireWriter call(Kind::kCall);
   call.U64(next_call_);
@@ -240,6 +248,13 @@ Status Gateway::Call(ThriftReader* request, int32_t sequence, Outcome* out) {
   calls_.emplace(next_call_++, sequence);
   out->header = Seal(std::move(call));
   return {};
+}
+
+std::string Gateway::Refused(const Status& status) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::string answer;
+  AnswerError(method_, sequence_, {status.code, "the worker refuses this; its log says why"}, "", "", &answer);
+  return answer;
 }
 
 std::string Gateway::Heartbeat() {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "gradferry/transport.h"
+#include "plugins/thrift/gateway_arguments.h"
 #include "plugins/thrift/gateway_thrift.h"
 #include "plugins/thrift/gateway_values.h"
 #include "plugins/thrift/gateway_wire.h"
@@ -38,8 +39,12 @@ class Gateway {
   static constexpr uint64_t kMaxGreeting = 64 * 1024;
   uint64_t MaxMessage() const;
 
-  // A message of the client's, without its length. An error means that it is none, and ends the connection.
+  // A message of the client's, without its length. An error means that it is none, and ends the connection; a call that
+  // is wrong in itself is answered with an error.
   Status Take(std::string_view message, Outcome* out);
+
+  // The answer to the message that was taken last, when the host has refused its frame and ends the connection.
+  std::string Refused(const Status& status) const;
 
   // The header of a sign of life for the host. On the loop, since frames are numbered as they are delivered.
   std::string Heartbeat();
@@ -57,6 +62,8 @@ class Gateway {
   std::string Seal(WireWriter header) { return std::move(header).Sealed(next_frame_++); }
 
   mutable std::mutex mutex_;  // guards what follows; after the connection's
+  std::string method_;        // of the message that was taken last
+  int32_t sequence_ = 0;
   bool greeted_ = false;
   bool introduced_ = false;
   int32_t hello_sequence_ = 0;

@@ -9,43 +9,6 @@ namespace gradferry::thrift {
 namespace {
 
 constexpr int kDeepest = 64;
-constexpr size_t kMostDimensions = 64;
-
-enum WireKind : uint8_t {
-  kNone = 0,
-  kBool = 1,
-  kInt = 2,
-  kDouble = 3,
-  kString = 4,
-  kBytes = 5,
-  kTensor = 6,
-  kList = 7
-};
-
-// Bytes of an element; 0: there is no such dtype.
-uint64_t ElementSize(int32_t dtype) {
-  switch (dtype) {
-    case 0:   // uint8
-    case 1:   // int8
-    case 11:  // bool
-      return 1;
-    case 2:   // int16
-    case 5:   // float16
-    case 15:  // bfloat16
-      return 2;
-    case 3:  // int32
-    case 6:  // float32
-      return 4;
-    case 4:  // int64
-    case 7:  // float64
-    case 9:  // complex64
-      return 8;
-    case 10:  // complex128
-      return 16;
-    default:
-      return 0;
-  }
-}
 
 // Bytes of a dense tensor; false when they are too many to count.
 bool ByteCount(const std::vector<int64_t>& sizes, uint64_t element, uint64_t* out) {
@@ -56,103 +19,6 @@ bool ByteCount(const std::vector<int64_t>& sizes, uint64_t element, uint64_t* ou
   *out = bytes;
   return true;
 }
-
-Status Invalid(const std::string& what) { return {GF_INVALID_ARGUMENT, what}; }
-
-// ---- From the client ---------------------------------------------------------------------------------------------
-
-Status ReadTensor(ThriftReader* from, WireWriter* to, OutTensors* tensors) {
-  int32_t dtype = -1;
-  std::vector<int64_t> sizes;
-  std::string_view data;
-  ThriftType type;
-  for (int16_t id; from->Field(&type, &id);) {
-    if (id == 1 && from->Expect(type, ThriftType::kI32)) {
-      dtype = from->I32();
-    } else if (id == 2 && from->Expect(type, ThriftType::kList)) {
-      sizes.clear();
-      for (uint32_t left = from->List(ThriftType::kI64); left > 0 && from->ok(); --left) sizes.push_back(from->I64());
-    } else if (id == 3 && from->Expect(type, ThriftType::kString)) {
-      data = from->Binary();
-    } else {
-      from->Skip(type);
-    }
-  }
-  if (!from->ok()) return {};
-  const uint64_t element = ElementSize(dtype);
-  if (element == 0) return Invalid("a tensor's dtype is " + std::to_string(dtype) + ", which is none");
-  if (sizes.size() > kMostDimensions) return Invalid("a tensor has more than 64 dimensions");
-  if (std::any_of(sizes.begin(), sizes.end(), [](int64_t size) { return size < 0; })) {
-    return Invalid("a tensor has a negative size");
-  }
-  uint64_t bytes = 0;
-  if (!ByteCount(sizes, element, &bytes) || bytes != data.size()) {
-    return Invalid("a tensor's data has " + std::to_string(data.size()) + " bytes, which is not what its sizes need");
-  }
-  to->U8(kTensor);
-  to->U8(1);  // dense
-  to->U8(0);  // row-major, without gradient
-  to->U8(static_cast<uint8_t>(dtype));
-  to->U8(static_cast<uint8_t>(sizes.size()));
-  for (const int64_t size : sizes) to->I64(size);
-  tensors->Add(data);
-  return {};
-}
-
-Status ReadValues(ThriftReader* from, WireWriter* to, OutTensors* tensors, int depth);
-
-Status ReadValue(ThriftReader* from, WireWriter* to, OutTensors* tensors, int depth) {
-  bool some = false;
-  ThriftType type;
-  for (int16_t id; from->Field(&type, &id);) {
-    if (id < 1 || id > 7) {
-      from->Skip(type);
-      continue;
-    }
-    if (some) return Invalid("a value has several fields set");
-    some = true;
-    Status status;
-    if (id == 1 && from->Expect(type, ThriftType::kBool)) {
-      to->U8(kBool);
-      to->Bool(from->Bool());
-    } else if (id == 2 && from->Expect(type, ThriftType::kI64)) {
-      to->U8(kInt);
-      to->I64(from->I64());
-    } else if (id == 3 && from->Expect(type, ThriftType::kDouble)) {
-      to->U8(kDouble);
-      to->F64(from->Double());
-    } else if (id == 4 && from->Expect(type, ThriftType::kString)) {
-      to->U8(kString);
-      to->String(from->Binary());
-    } else if (id == 5 && from->Expect(type, ThriftType::kString)) {
-      to->U8(kBytes);
-      to->String(from->Binary());
-    } else if (id == 6 && from->Expect(type, ThriftType::kStruct)) {
-      status = ReadTensor(from, to, tensors);
-    } else if (id == 7 && from->Expect(type, ThriftType::kList)) {
-      to->U8(kList);
-      status = ReadValues(from, to, tensors, depth + 1);
-    }
-    if (!status.ok()) return status;
-  }
-  if (!some) to->U8(kNone);
-  return {};
-}
-
-Status ReadValues(ThriftReader* from, WireWriter* to, OutTensors* tensors, int depth) {
-  if (depth > kDeepest) return Invalid("lists lie within each other more than 64 deep");
-  const uint32_t count = from->List(ThriftType::kStruct);
-  to->U32(count);
-  for (uint32_t i = 0; i < count && from->ok(); ++i) {
-    if (Status status = ReadValue(from, to, tensors, depth); !status.ok()) {
-      if (depth == 0) status.text = "argument " + std::to_string(i) + ": " + status.text;
-      return status;
-    }
-  }
-  return {};
-}
-
-// ---- To the client -----------------------------------------------------------------------------------------------
 
 Status Unreadable() { return {GF_UNSUPPORTED, "the worker answered in a way that the thrift plugin does not know"}; }
 
@@ -264,26 +130,26 @@ bool HasSmallTensor(WireReader* from, int depth) {
   bool small = false;
   for (uint32_t left = from->U32(); left > 0 && from->ok() && depth <= kDeepest; --left) {
     switch (from->U8()) {
-      case kNone:
+      case ValueKind::kNone:
         break;
-      case kBool:
+      case ValueKind::kBool:
         from->Bool();
         break;
-      case kInt:
-      case kDouble:
+      case ValueKind::kInt:
+      case ValueKind::kDouble:
         from->U64();
         break;
-      case kString:
-      case kBytes:
+      case ValueKind::kString:
+      case ValueKind::kBytes:
         from->String();
         break;
-      case kTensor: {
+      case ValueKind::kTensor: {
         Description tensor;
         if (!ReadDescription(from, &tensor).ok()) return small;
         if (tensor.sent != 0 && tensor.sent <= kInlineBytes) small = true;
         break;
       }
-      case kList:
+      case ValueKind::kList:
         if (HasSmallTensor(from, depth + 1)) small = true;
         break;
       default:
@@ -298,32 +164,32 @@ Status WriteValues(WireReader* from, InTensors* tensors, ThriftWriter* to, int d
 Status WriteValue(WireReader* from, InTensors* tensors, ThriftWriter* to, int depth) {
   Status status;
   switch (from->U8()) {
-    case kNone:
+    case ValueKind::kNone:
       break;
-    case kBool:
+    case ValueKind::kBool:
       to->Field(ThriftType::kBool, 1);
       to->Bool(from->Bool());
       break;
-    case kInt:
+    case ValueKind::kInt:
       to->Field(ThriftType::kI64, 2);
       to->I64(from->I64());
       break;
-    case kDouble:
+    case ValueKind::kDouble:
       to->Field(ThriftType::kDouble, 3);
       to->Double(from->F64());
       break;
-    case kString:
+    case ValueKind::kString:
       to->Field(ThriftType::kString, 4);
       to->Binary(from->String());
       break;
-    case kBytes:
+    case ValueKind::kBytes:
       to->Field(ThriftType::kString, 5);
       to->Binary(from->String());
       break;
-    case kTensor:
+    case ValueKind::kTensor:
       status = WriteTensor(from, tensors, to);
       break;
-    case kList:
+    case ValueKind::kList:
       to->Field(ThriftType::kList, 7);
       status = WriteValues(from, tensors, to, depth + 1);
       break;
@@ -345,24 +211,6 @@ Status WriteValues(WireReader* from, InTensors* tensors, ThriftWriter* to, int d
 }
 
 }  // namespace
-
-void OutTensors::Add(std::string_view bytes) {
-  if (bytes.empty()) return;
-  if (bytes.size() > kInlineBytes) return large_.push_back(bytes);
-  inline_.resize((inline_.size() + kAlignment - 1) / kAlignment * kAlignment, '\0');
-  inline_.append(bytes);
-}
-
-std::vector<std::string_view> OutTensors::Segments() const {
-  std::vector<std::string_view> segments;
-  if (!inline_.empty()) segments.push_back(inline_);
-  segments.insert(segments.end(), large_.begin(), large_.end());
-  return segments;
-}
-
-Status ReadArguments(ThriftReader* from, WireWriter* to, OutTensors* tensors) {
-  return ReadValues(from, to, tensors, 0);
-}
 
 void InTensors::Place(bool has_inline) {
   has_inline_ = has_inline;

@@ -1,4 +1,4 @@
-// Values and tensors between a stock client's Thrift structs and Gradferry's messages.
+// The results of a stock client's call: from Gradferry's values to Thrift's structs.
 #pragma once
 
 #include <cstdint>
@@ -12,22 +12,6 @@
 #include "plugins/thrift/status.h"
 
 namespace gradferry::thrift {
-
-// The tensors of a message on their way to a worker: small ones together, larger ones as views into what was received.
-class OutTensors {
- public:
-  void Add(std::string_view bytes);
-  // The segments of the frame, in order.
-  std::vector<std::string_view> Segments() const;
-
- private:
-  std::string inline_;
-  std::vector<std::string_view> large_;
-};
-
-// Reads a list of Value and writes a list of value. What the client got wrong is GF_INVALID_ARGUMENT and names the
-// argument; bytes that are no Thrift make the reader fail.
-Status ReadArguments(ThriftReader* from, WireWriter* to, OutTensors* tensors);
 
 // The tensors of a message that comes from a worker, taken one after the other from the frame's segments.
 class InTensors {

@@ -24,6 +24,49 @@ uint32_t Crc32c(std::string_view bytes) {
 
 }  // namespace
 
+uint64_t ElementSize(int32_t dtype) {
+  switch (dtype) {
+    case 0:   // uint8
+    case 1:   // int8
+    case 11:  // bool
+      return 1;
+    case 2:   // int16
+    case 5:   // float16
+    case 15:  // bfloat16
+      return 2;
+    case 3:  // int32
+    case 6:  // float32
+      return 4;
+    case 4:  // int64
+    case 7:  // float64
+    case 9:  // complex64
+      return 8;
+    case 10:  // complex128
+      return 16;
+    default:
+      return 0;
+  }
+}
+
+bool IsUtf8(std::string_view text) {
+  constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};  // with so many further bytes
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i++]);
+    if (lead < 0x80) continue;
+    const size_t more = lead < 0xC0 ? 0 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF8 ? 3 : 0;
+    if (more == 0 || text.size() - i < more) return false;
+    uint32_t character = lead & (0x3Fu >> more);
+    for (size_t k = 0; k < more; ++k, ++i) {
+      const auto byte = static_cast<unsigned char>(text[i]);
+      if ((byte & 0xC0) != 0x80) return false;
+      character = character << 6 | (byte & 0x3Fu);
+    }
+    const bool surrogate = character >= 0xD800 && character <= 0xDFFF;
+    if (character < kLeast[more] || character > 0x10FFFF || surrogate) return false;
+  }
+  return true;
+}
+
 WireWriter::WireWriter(Kind kind) : bytes_("GF") {
   U16(kProtocol);
   U8(static_cast<uint8_t>(kind));

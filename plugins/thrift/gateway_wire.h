@@ -25,6 +25,19 @@ constexpr size_t kNonceSize = 32;
 constexpr size_t kInlineBytes = 16384;  // a tensor of at most so many lies with others in the first segment
 constexpr size_t kAlignment = 64;       // of each there
 
+constexpr size_t kMostDimensions = 64;  // of a tensor
+
+// What stands before a value.
+namespace ValueKind {
+enum : uint8_t { kNone = 0, kBool = 1, kInt = 2, kDouble = 3, kString = 4, kBytes = 5, kTensor = 6, kList = 7 };
+}
+
+// Bytes of an element; 0: there is no such dtype.
+uint64_t ElementSize(int32_t dtype);
+
+// Texts and names are.
+bool IsUtf8(std::string_view text);
+
 class WireWriter {
  public:
   explicit WireWriter(Kind kind);

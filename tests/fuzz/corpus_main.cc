@@ -129,6 +129,34 @@ void WriteThrift(const std::filesystem::path& root) {
     corpus.Add(piece + hello + ThriftMessage(1, "prove", TextField(1, std::string(32, 'p'))));
     corpus.Add(piece + hello + ThriftMessage(1, "call", StructField(1, TextField(1, "add_one") + I64Field(3, 1000))));
   }
+  // Of a client that has said hello.
+  const std::string none(1, '\0');
+  const auto sizes = [](std::initializer_list<uint64_t> all) {
+    std::string text = Field(15, 2) + '\x0A' + Big(all.size(), 4);
+    for (const uint64_t size : all) text += Big(size, 8);
+    return text;
+  };
+  const auto tensor = [&](uint32_t dtype, std::initializer_list<uint64_t> size, const std::string& data) {
+    return StructField(6, I32Field(1, dtype) + sizes(size) + TextField(3, data)) + none;
+  };
+  const auto list = [](int id, const std::vector<std::string>& values) {
+    std::string text = Field(15, id) + '\x0C' + Big(values.size(), 4);
+    for (const std::string& value : values) text += value;
+    return text;
+  };
+  std::string deep = I64Field(2, 1) + none;
+  for (int i = 0; i < 17; ++i) deep = list(7, {deep}) + none;
+  const std::vector<std::vector<std::string>> calls = {
+      {none, Field(2, 1) + '\1' + none, I64Field(2, 7) + none, Field(4, 3) + Big(0x3ff0000000000000u, 8) + none},
+      {TextField(4, "text") + none, TextField(5, "\xff") + none, TextField(4, "\xff") + none},
+      {tensor(6, {2}, "12345678"), tensor(1, {}, "1"), list(7, {tensor(7, {0, 3}, "")}) + none},
+      {tensor(6, {uint64_t{1} << 62, 16, 0}, "")},
+      {tensor(1, {20000}, std::string(20000, 't'))},
+      {deep},
+  };
+  for (const auto& arguments : calls) {
+    corpus.Add("@" + ThriftMessage(1, "call", StructField(1, TextField(1, "echo") + list(2, arguments))));
+  }
 }
 
 }  // namespace
