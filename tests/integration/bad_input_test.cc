@@ -302,7 +302,7 @@ TEST_P(BadInputTest, PeersThatCannotBe) {
   EXPECT_EQ(Info(group[0])["peers"].size(), 2u);
 }
 
-GF_OVER_ALL_TRANSPORTS(BadInputTest);
+GF_OVER_ALL_WAYS(BadInputTest);
 
 }  // namespace
 }  // namespace gf

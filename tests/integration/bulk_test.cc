@@ -90,7 +90,7 @@ TEST_P(BulkTest, AWorkerThatClosesSendsItsLargeRepliesFirst) {
   EXPECT_EQ(ReadFloats(TensorAt(Await(call), 0)), ReadFloats(tensor));
 }
 
-GF_OVER_ALL_TRANSPORTS(BulkTest);
+GF_OVER_ALL_WAYS(BulkTest);
 
 // ---- On a slow network ----
 

@@ -541,7 +541,7 @@ TEST_P(CHooksTest, RandomGraphsRunThemAsLocalAutogradDoes) {
   }
 }
 
-GF_OVER_ALL_TRANSPORTS(CHooksTest);
+GF_OVER_ALL_WAYS(CHooksTest);
 
 }  // namespace
 }  // namespace gf

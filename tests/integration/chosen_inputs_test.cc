@@ -165,7 +165,7 @@ TEST_P(ChosenInputsTest, WrongInputsAreRefused) {
   EXPECT_TRUE(HasGradient(context, a));
 }
 
-GF_OVER_ALL_TRANSPORTS(ChosenInputsTest);
+GF_OVER_ALL_WAYS(ChosenInputsTest);
 
 }  // namespace
 }  // namespace gf

@@ -156,7 +156,7 @@ TEST_P(ConcurrencyTest, CountersRiseAndFallWithContextsAndPasses) {
   EXPECT_TRUE(Eventually([&] { return Info(group[1])["contexts"] == 0; }));
 }
 
-GF_OVER_ALL_TRANSPORTS(ConcurrencyTest);
+GF_OVER_ALL_WAYS(ConcurrencyTest);
 
 }  // namespace
 }  // namespace gf

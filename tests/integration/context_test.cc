@@ -239,7 +239,7 @@ TEST_P(ContextTest, TheCalleeSeesWhichArgumentsRequireGrad) {
   EXPECT_EQ(ReadFloats(Gradient(context, parameter)), std::vector<float>({-1, -1}));
 }
 
-GF_OVER_ALL_TRANSPORTS(ContextTest);
+GF_OVER_ALL_WAYS(ContextTest);
 
 }  // namespace
 }  // namespace gf

@@ -71,7 +71,7 @@ TEST_P(ContextsTest, MemoryDoesNotGrowWithTheirNumber) {
   EXPECT_LT(growth, 8 * (1 << 20) + 1.0 * static_cast<double>(contexts));
 }
 
-GF_OVER_ALL_TRANSPORTS(ContextsTest);
+GF_OVER_ALL_WAYS(ContextsTest);
 
 }  // namespace
 }  // namespace gf

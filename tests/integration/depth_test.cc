@@ -94,7 +94,7 @@ TEST_P(DepthTest, AGraphOfAHundredThousandNodesOnAPeer) {
   EXPECT_EQ(ReadFloats(Gradient(context, x)), std::vector<float>({100001}));
 }
 
-GF_OVER_ALL_TRANSPORTS(DepthTest);
+GF_OVER_ALL_WAYS(DepthTest);
 
 }  // namespace
 }  // namespace gf

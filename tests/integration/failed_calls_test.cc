@@ -139,7 +139,7 @@ TEST_P(FailedCallsTest, FuturesMayBeWaitedForAfterTheirWorkerHasClosed) {
   }
 }
 
-GF_OVER_ALL_TRANSPORTS(FailedCallsTest);
+GF_OVER_ALL_WAYS(FailedCallsTest);
 
 }  // namespace
 }  // namespace gf

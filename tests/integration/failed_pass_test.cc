@@ -71,7 +71,7 @@ TEST_P(FailedPassTest, FiftyFailuresLeaveNothingAndFortyNineGoodPassesAddUp) {
   EXPECT_TRUE(Eventually(NothingUnderWay)) << "with all workers open";
 }
 
-GF_OVER_ALL_TRANSPORTS(FailedPassTest);
+GF_OVER_ALL_WAYS(FailedPassTest);
 
 }  // namespace
 }  // namespace gf

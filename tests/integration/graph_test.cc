@@ -134,7 +134,7 @@ TEST_P(GraphTest, APassThatDoesNotRetainUsesItsSendFunctionsUp) {
   EXPECT_EQ(Describe(context)["send_functions"].size(), 1u);
 }
 
-GF_OVER_ALL_TRANSPORTS(GraphTest);
+GF_OVER_ALL_WAYS(GraphTest);
 
 }  // namespace
 }  // namespace gf

@@ -192,7 +192,7 @@ TEST_P(HooksTest, TheGradFieldOfTensorsIsNeverTouched) {
   EXPECT_EQ(ReadFloats(Gradient(context, taken)), std::vector<float>({2, 3}));
 }
 
-GF_OVER_ALL_TRANSPORTS(HooksTest);
+GF_OVER_ALL_WAYS(HooksTest);
 
 }  // namespace
 }  // namespace gf

@@ -186,7 +186,7 @@ TEST_P(InvalidBackwardTest, PassesOfTwoWorkersInOneContextRunOneAfterTheOther) {
   EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>({4, 6}));
 }
 
-GF_OVER_ALL_TRANSPORTS(InvalidBackwardTest);
+GF_OVER_ALL_WAYS(InvalidBackwardTest);
 
 }  // namespace
 }  // namespace gf

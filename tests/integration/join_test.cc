@@ -15,6 +15,7 @@
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
 #include "tests/support/c_abi/process.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -56,9 +57,12 @@ class JoinTest : public TransportTest {
     for (const Future& end : ends) Await(end, 2 * kPatience);
   }
 
-  Config RankConfig(const std::string& rendezvous, int rank, int world, const std::string& network) {
+  // name: what it calls itself; empty leaves it to the rendezvous.
+  Config RankConfig(const std::string& rendezvous, int rank, int world, const std::string& network,
+                    const std::string& name = "") {
     const Config config = NewConfig();
-    Set(config, "transport.name", transport());
+    UseWay(config, transport(), name.empty() ? "worker" + std::to_string(rank) : name);
+    if (!name.empty()) Set(config, "worker.name", name);
     if (transport() == "sim") Set(config, "transport.sim.network", network);
     Set(config, "group.rendezvous", rendezvous);
     if (rank >= 0) Set(config, "group.rank", std::to_string(rank));
@@ -106,8 +110,7 @@ TEST_P(JoinTest, ByAFileThatAllReach) {
   const std::string network = UniqueName();
   std::vector<Config> configs;
   for (int rank = 0; rank < 3; ++rank) {
-    configs.push_back(RankConfig("file://" + folder.File("rendezvous"), rank, 3, network));
-    if (rank == 2) Set(configs.back(), "worker.name", "named");
+    configs.push_back(RankConfig("file://" + folder.File("rendezvous"), rank, 3, network, rank == 2 ? "named" : ""));
   }
   ExpectGroup(OpenTogether(configs), {"worker0", "worker1", "named"});
 }
@@ -205,8 +208,7 @@ TEST_P(JoinTest, TwoMembersOfOneNameAreRefused) {
   const std::string network = UniqueName();
   std::vector<Config> configs;
   for (int rank = 0; rank < 2; ++rank) {
-    configs.push_back(RankConfig("file://" + folder.File("rendezvous"), rank, 2, network));
-    Set(configs.back(), "worker.name", "twin");
+    configs.push_back(RankConfig("file://" + folder.File("rendezvous"), rank, 2, network, "twin"));
   }
   const Error error = ErrorOf([&] { OpenTogether(configs); });
   EXPECT_EQ(error.code, GF_ALREADY_EXISTS);
@@ -221,29 +223,32 @@ TEST_P(JoinTest, ARankOutsideOfTheWorldIsRefused) {
   EXPECT_THAT(error.message, AllOf(HasSubstr("group.rank"), HasSubstr("group.world_size")));
 }
 
-GF_OVER_ALL_TRANSPORTS(JoinTest);
+GF_OVER_ALL_WAYS(JoinTest);
 
 // Processes launched as torchrun does it: nothing but the variables tells them who they are.
-TEST(TorchrunTest, ProcessesJoinByTheVariablesAlone) {
-  const auto before = LiveObjects();
+class TorchrunTest : public TransportTest {};
+
+TEST_P(TorchrunTest, ProcessesJoinByTheVariablesAlone) {
   WithFreePort([&](int port) {
     const std::vector<std::string> common = {"MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + std::to_string(port),
                                              "WORLD_SIZE=3"};
+    // What the processes inherit is there before they start.
+    const Config config = NewConfig();
+    UseWay(config, transport(), "worker0");
+    Set(config, "group.rendezvous", "env");
+    Set(config, "group.join_timeout", "30s");
     std::vector<std::unique_ptr<Process>> processes;
     for (int rank = 1; rank < 3; ++rank) {
       std::vector<std::string> environment = common;
       environment.push_back("RANK=" + std::to_string(rank));
       processes.push_back(std::make_unique<Process>(
-          "peer_main", std::vector<std::string>{"tensorpipe", "", "group.rendezvous=env", "group.join_timeout=30s"},
+          "peer_main", std::vector<std::string>{transport(), "", "group.rendezvous=env", "group.join_timeout=30s"},
           environment));
     }
     Worker worker;
     {
       const Variable address("MASTER_ADDR", "127.0.0.1"), where("MASTER_PORT", std::to_string(port));
       const Variable world("WORLD_SIZE", "3"), rank("RANK", "0");
-      const Config config = NewConfig();
-      Set(config, "group.rendezvous", "env");
-      Set(config, "group.join_timeout", "30s");
       worker = OpenWorker(config);
     }
     EXPECT_EQ(Info(worker)["name"], "worker0");
@@ -258,8 +263,9 @@ TEST(TorchrunTest, ProcessesJoinByTheVariablesAlone) {
     Call(gf_worker_close, worker, kPatience);
     for (auto& process : processes) EXPECT_EQ(process->Wait(2 * kPatience), 0);
   });
-  EXPECT_EQ(LeftBehind(before), "");
 }
+
+GF_OVER_ALL_REAL_WAYS(TorchrunTest);
 
 }  // namespace
 }  // namespace gf

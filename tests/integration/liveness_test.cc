@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 // Shorter than the defaults, so that a test does not take them; long enough for a loaded machine.
 const Settings kShortLimits = {{"liveness.interval", "200ms"}, {"liveness.suspect", "500ms"}, {"liveness.lost", "2s"}};
 
-class SilentPeerTest : public LiveTest {};
+class SilentPeerTest : public TransportTest {};
 
 std::string StateOf(gf_worker* worker, const std::string& peer) {
   const auto info = Info(worker);
@@ -25,8 +25,8 @@ std::string StateOf(gf_worker* worker, const std::string& peer) {
   return "";
 }
 
-TEST_F(SilentPeerTest, CallsToAWorkerThatStandsStillFailWithItsName) {
-  Fleet fleet(2, "tensorpipe", kShortLimits);
+TEST_P(SilentPeerTest, CallsToAWorkerThatStandsStillFailWithItsName) {
+  Fleet fleet(2, transport(), kShortLimits);
   fleet.Stop(1);
   const Future call = StartCall(fleet.worker(), "worker1", "ready", NewList());
   EXPECT_TRUE(Eventually([&] { return StateOf(fleet.worker(), "worker1") == "suspect"; }));
@@ -39,8 +39,8 @@ TEST_F(SilentPeerTest, CallsToAWorkerThatStandsStillFailWithItsName) {
       [&] { return ErrorOf([&] { CallWorker(fleet.worker(), "worker1", "ready", NewList()); }).code == GF_OK; }));
 }
 
-TEST_F(SilentPeerTest, APassThatWaitsForAWorkerThatStandsStillFailsWithItsName) {
-  Fleet fleet(3, "tensorpipe", kShortLimits);
+TEST_P(SilentPeerTest, APassThatWaitsForAWorkerThatStandsStillFailsWithItsName) {
+  Fleet fleet(3, transport(), kShortLimits);
   const Tensor a = WithGrad(Floats({2}, {2, 3}));
   const Context context = NewContext(fleet.worker());
   // worker1 is not our peer in this pass, but one of worker2's.
@@ -58,14 +58,17 @@ TEST_F(SilentPeerTest, APassThatWaitsForAWorkerThatStandsStillFailsWithItsName) 
 }
 
 // A long call is no silence: the callee lives and says so.
-TEST_F(SilentPeerTest, ASlowCallOfAHealthyWorkerGoesOn) {
-  Fleet fleet(2, "tensorpipe", kShortLimits);
+TEST_P(SilentPeerTest, ASlowCallOfAHealthyWorkerGoesOn) {
+  Fleet fleet(2, transport(), kShortLimits);
   const Future call = StartCall(fleet.worker(), "worker1", "hang", NewList());
   EXPECT_EQ(ErrorOf([&] { Call(gf_future_wait, call, 3 * kSecond); }).code, GF_DEADLINE_EXCEEDED);
   EXPECT_FALSE(IsDone(call));
   EXPECT_EQ(StateOf(fleet.worker(), "worker1"), "connected");
   Call(gf_future_cancel, call);
 }
+
+// Each of them takes its limits, and TCP shows nothing that TLS does not.
+GF_OVER(SilentPeerTest, "tensorpipe", "thrift_unix", "thrift_tls");
 
 class LeaseTest : public TransportTest {};
 
@@ -161,7 +164,7 @@ TEST(LivenessSettingsTest, WrongOnesAreRefusedByName) {
   EXPECT_THAT(refusal({{"liveness.leas", "1s"}}), HasSubstr("liveness.lease"));
 }
 
-GF_OVER_ALL_TRANSPORTS(LeaseTest);
+GF_OVER_ALL_WAYS(LeaseTest);
 
 }  // namespace
 }  // namespace gf

@@ -9,6 +9,7 @@
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
 #include "tests/support/c_abi/prometheus.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -46,7 +47,8 @@ TEST_P(MetricsTest, CallsAreCountedByPeerKindAndOutcome) {
   EXPECT_EQ(caller.Sum("gradferry_contexts"), 1);
   EXPECT_EQ(caller.Sum("gradferry_live_objects", {{"kind", "worker"}}), 2);
   EXPECT_EQ(caller.Sum("gradferry_reconnects_total"), 0);
-  EXPECT_TRUE(caller.Has("gradferry_peer_info", {{"peer", "b"}, {"state", "connected"}, {"transport", transport()}}));
+  EXPECT_TRUE(caller.Has("gradferry_peer_info",
+                         {{"peer", "b"}, {"state", "connected"}, {"transport", TransportOf(transport())}}));
   EXPECT_TRUE(caller.Has("gradferry_build_info", {{"worker", "a"}}));
 
   const Metrics callee = MetricsOf(group[1]);
@@ -94,7 +96,7 @@ TEST_P(MetricsTest, ACancelledAndALateCallAreCountedAsSuch) {
   EXPECT_EQ(metrics.Sum("gradferry_calls_total", {{"outcome", "DEADLINE_EXCEEDED"}}), 1);
 }
 
-GF_OVER_ALL_TRANSPORTS(MetricsTest);
+GF_OVER_ALL_WAYS(MetricsTest);
 
 // ---- By HTTP -------------------------------------------------------------------------------------------------------
 

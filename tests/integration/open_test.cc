@@ -93,7 +93,7 @@ TEST_F(ConfigurationTest, WhatAWorkerNeedsIsAskedFor) {
 }
 
 TEST_F(ConfigurationTest, AnOptionThatATransportDoesNotKnowIsNamed) {
-  for (const char* transport : {"sim", "tensorpipe"}) {
+  for (const char* transport : {"sim", "tensorpipe", "thrift"}) {
     const Error error = ErrorOf([&] {
       OpenWorker(
           WorkerConfig(transport, UniqueName(), "a", 0, {{std::string("transport.") + transport + ".colour", "red"}}));
@@ -253,7 +253,7 @@ TEST_P(OpenTest, WorkersOfAnotherGroupAreRefused) {
   Call(gf_worker_close, stranger, kPatience);
 }
 
-GF_OVER_ALL_TRANSPORTS(OpenTest);
+GF_OVER_ALL_WAYS(OpenTest);
 
 }  // namespace
 }  // namespace gf

@@ -116,7 +116,7 @@ TEST_P(OptimizerTest, WhatCannotBeOptimizedIsRefused) {
   EXPECT_EQ(ErrorOf([&] { Step(sgd, context); }).code, GF_NOT_FOUND);
 }
 
-GF_OVER_ALL_TRANSPORTS(OptimizerTest);
+GF_OVER_ALL_WAYS(OptimizerTest);
 
 }  // namespace
 }  // namespace gf

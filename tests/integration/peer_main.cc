@@ -3,10 +3,12 @@
 //
 //   peer_main <way> <worker's name> [key=value]...
 //
-// Each key=value is a setting; an empty name leaves it to the rendezvous. What fails is written to standard error.
+// Each key=value is a setting; an empty name leaves it to the rendezvous, which makes it worker<RANK>. What fails is
+// written to standard error.
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 
@@ -27,8 +29,9 @@ int Main(int argc, char** argv) {
   const auto before = LiveObjects();
   {
     const Config config = NewConfig();
-    UseWay(config, argv[1], argv[2]);
-    if (argv[2][0] != '\0') Set(config, "worker.name", argv[2]);
+    const std::string name = argv[2];
+    UseWay(config, argv[1], name.empty() ? std::string("worker") + std::getenv("RANK") : name);
+    if (!name.empty()) Set(config, "worker.name", name);
     for (int i = 3; i < argc; ++i) {
       const std::string setting = argv[i];
       const size_t equals = setting.find('=');

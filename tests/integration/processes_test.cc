@@ -11,8 +11,7 @@
 namespace gf {
 namespace {
 
-class ProcessesTest : public LiveTest {};
-class ProcessesOverTest : public TransportTest {};
+class ProcessesTest : public TransportTest {};
 
 // The same computation here and over processes, in all modes.
 std::vector<std::vector<float>> CompareModes(gf_worker* from, const std::vector<std::string>& peers,
@@ -32,7 +31,7 @@ std::vector<std::vector<float>> CompareModes(gf_worker* from, const std::vector<
 }
 
 // test_backward_simple, test_backward_multiple_round_trips, test_backward_unused_send_function
-TEST_P(ProcessesOverTest, GradientsAreThoseOfOneProcess) {
+TEST_P(ProcessesTest, GradientsAreThoseOfOneProcess) {
   Fleet fleet(3, transport());
   const std::vector<std::string> peers = {"worker1", "worker2"};
   const Tensor t1 = WithGrad(Random({3, 3}, 1)), t2 = Random({3, 3}, 2), t3 = WithGrad(Random({3, 3}, 3));
@@ -54,8 +53,8 @@ TEST_P(ProcessesOverTest, GradientsAreThoseOfOneProcess) {
 }
 
 // test_async_dist_autograd, with the worker that is hammered in another process.
-TEST_F(ProcessesTest, ManyThreadsUseOneProcess) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, ManyThreadsUseOneProcess) {
+  Fleet fleet(2, transport());
   Threads threads;
   for (uint32_t i = 0; i < 20; ++i) {
     threads.Start([&fleet, i] {
@@ -73,8 +72,8 @@ TEST_F(ProcessesTest, ManyThreadsUseOneProcess) {
 }
 
 // test_context_cleanup_nested_rpc, test_graph_for_py_nested_call, test_graph_for_py_nested_call_itself
-TEST_F(ProcessesTest, GraphsSpanProcessesAndAreCleanedUp) {
-  Fleet fleet(3);
+TEST_P(ProcessesTest, GraphsSpanProcessesAndAreCleanedUp) {
+  Fleet fleet(3, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1)), b = WithGrad(Random({3, 3}, 2));
   const Context chain = NewContext(fleet.worker());
   const Tensor sum =
@@ -98,8 +97,8 @@ TEST_F(ProcessesTest, GraphsSpanProcessesAndAreCleanedUp) {
 }
 
 // Parameters of another process get their gradients there.
-TEST_F(ProcessesTest, ParametersOfAnotherProcessHaveTheirGradientsThere) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, ParametersOfAnotherProcessHaveTheirGradientsThere) {
+  Fleet fleet(2, transport());
   CallWorker(fleet.worker(), "worker1", "hold", ListOf(7, Floats({2}, {2, 3})));
   const Tensor input = WithGrad(Floats({2}, {5, 7}));
   const Context context = NewContext(fleet.worker());
@@ -110,8 +109,8 @@ TEST_F(ProcessesTest, ParametersOfAnotherProcessHaveTheirGradientsThere) {
 }
 
 // A tensor that is large enough to travel beside the message, both ways.
-TEST_F(ProcessesTest, LargeTensorsAndTheirGradientsCross) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, LargeTensorsAndTheirGradientsCross) {
+  Fleet fleet(2, transport());
   const Tensor large = WithGrad(Random({1024, 1024}, 1)), other = Random({1024, 1024}, 2);
   const Context context = NewContext(fleet.worker());
   const Tensor product = RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", large, other);
@@ -121,8 +120,8 @@ TEST_F(ProcessesTest, LargeTensorsAndTheirGradientsCross) {
 }
 
 // A few rows of a large tensor: what is not in them does not travel, and they arrive as they were.
-TEST_F(ProcessesTest, AViewOfALargeStorageArrivesAsItIs) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, AViewOfALargeStorageArrivesAsItIs) {
+  Fleet fleet(2, transport());
   const Tensor large = Random({1024, 1024}, 1);
   // 16 rows by 16 columns, 1 KiB, of 4 MiB, with gaps between its elements both ways.
   const Tensor view = Op("aten::as_strided", large, Shape{16, 16}, Shape{3 * 1024, 5}, 100);
@@ -145,8 +144,8 @@ class KilledPeerTest : public ProcessesTest {
   }
 };
 
-TEST_F(KilledPeerTest, ACallInFlightFailsAtOnce) {
-  Fleet fleet(2);
+TEST_P(KilledPeerTest, ACallInFlightFailsAtOnce) {
+  Fleet fleet(2, transport());
   // So that there is a connection.
   EXPECT_EQ(fleet.ContextsAt(1), 0);
   fleet.Stop(1);
@@ -158,8 +157,8 @@ TEST_F(KilledPeerTest, ACallInFlightFailsAtOnce) {
   ExpectNamesWorker1(ErrorOf([&] { CallWorker(fleet.worker(), "worker1", "contexts", NewList()); }));
 }
 
-TEST_F(KilledPeerTest, APassInFlightFailsAtOnce) {
-  Fleet fleet(2);
+TEST_P(KilledPeerTest, APassInFlightFailsAtOnce) {
+  Fleet fleet(2, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor loss = Sum(RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a));
@@ -177,8 +176,8 @@ TEST_F(KilledPeerTest, APassInFlightFailsAtOnce) {
 }
 
 // test_backward_node_failure
-TEST_F(KilledPeerTest, APassThatBeginsAfterItsDeathFails) {
-  Fleet fleet(3);
+TEST_P(KilledPeerTest, APassThatBeginsAfterItsDeathFails) {
+  Fleet fleet(3, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor first = RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a);
@@ -192,8 +191,8 @@ TEST_F(KilledPeerTest, APassThatBeginsAfterItsDeathFails) {
 }
 
 // test_backward_node_failure_python_udf: the last hop of a chain dies; all workers of the pass hear of it.
-TEST_F(KilledPeerTest, ThePassFailsWhenTheLastHopOfAChainIsKilled) {
-  Fleet fleet(3);
+TEST_P(KilledPeerTest, ThePassFailsWhenTheLastHopOfAChainIsKilled) {
+  Fleet fleet(3, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor sum =
@@ -216,8 +215,8 @@ TEST_F(KilledPeerTest, ThePassFailsWhenTheLastHopOfAChainIsKilled) {
 }
 
 // A process that stands still is not dead: the deadline of the pass ends it, and says whom it waits for.
-TEST_F(ProcessesTest, ThePassOfAProcessThatStandsStillEndsAtItsDeadline) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, ThePassOfAProcessThatStandsStillEndsAtItsDeadline) {
+  Fleet fleet(2, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor loss = Sum(RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a));
@@ -234,8 +233,8 @@ TEST_F(ProcessesTest, ThePassOfAProcessThatStandsStillEndsAtItsDeadline) {
   EXPECT_EQ(ReadFloats(Gradient(context, a)), expected);
 }
 
-TEST_F(ProcessesTest, APassThatIsCancelledEnds) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, APassThatIsCancelledEnds) {
+  Fleet fleet(2, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor loss = Sum(RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a));
@@ -251,8 +250,8 @@ TEST_F(ProcessesTest, APassThatIsCancelledEnds) {
 }
 
 // What it waits for, and since when, can be asked while it waits.
-TEST_F(ProcessesTest, APassThatWaitsSaysWhatFor) {
-  Fleet fleet(2);
+TEST_P(ProcessesTest, APassThatWaitsSaysWhatFor) {
+  Fleet fleet(2, transport());
   const Tensor a = WithGrad(Random({3, 3}, 1));
   const Context context = NewContext(fleet.worker());
   const Tensor loss = Sum(RemoteOp(fleet.worker(), "worker1", In(context), "aten::mul.Tensor", a, a));
@@ -272,8 +271,8 @@ TEST_F(ProcessesTest, APassThatWaitsSaysWhatFor) {
 }
 
 // A pass that another worker begins meanwhile waits its turn; both gradients are right.
-TEST_F(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
-  Fleet fleet(3);
+TEST_P(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
+  Fleet fleet(3, transport());
   const Tensor a = WithGrad(Floats({2}, {2, 3}));
   const Context context = NewContext(fleet.worker());
   const Tensor sum =
@@ -291,10 +290,8 @@ TEST_F(ProcessesTest, APassWaitsForOneThatAnotherWorkerRunsInTheSameContext) {
   EXPECT_EQ(fleet.DescribeAt(2, context)["gradients"], 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, ProcessesOverTest,
-                         ::testing::Values(std::string("tensorpipe"), std::string("thrift_unix"),
-                                           std::string("thrift_tcp"), std::string("thrift_tls")),
-                         [](const auto& info) { return info.param; });
+GF_OVER_ALL_REAL_WAYS(ProcessesTest);
+GF_OVER_ALL_REAL_WAYS(KilledPeerTest);
 
 }  // namespace
 }  // namespace gf

@@ -343,8 +343,10 @@ TEST_P(ProfileTest, ManyCallsAtOnce) {
 }
 
 // Processes of their own: the clocks are the same, the threads are not.
-TEST(ProfileProcessesTest, AChainOfProcessesIsOneTree) {
-  Fleet fleet(3);
+class ProfileProcessesTest : public TransportTest {};
+
+TEST_P(ProfileProcessesTest, AChainOfProcessesIsOneTree) {
+  Fleet fleet(3, transport());
   const Tensor a = WithGrad(Random({2}, 1));
   const Context context = NewContext(fleet.worker());
   Call(gf_worker_trace_start, fleet.worker(), uint64_t{0});
@@ -367,7 +369,8 @@ TEST(ProfileProcessesTest, AChainOfProcessesIsOneTree) {
   }));
 }
 
-GF_OVER_ALL_TRANSPORTS(ProfileTest);
+GF_OVER_ALL_WAYS(ProfileTest);
+GF_OVER_ALL_REAL_WAYS(ProfileProcessesTest);
 
 }  // namespace
 }  // namespace gf

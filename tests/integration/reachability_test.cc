@@ -170,7 +170,7 @@ TEST_P(ReachabilityTest, APassRunsBesideAForwardOfItsContext) {
   if (!others.empty()) Backward(context_, {Sum(others.back())});
 }
 
-GF_OVER_ALL_TRANSPORTS(ReachabilityTest);
+GF_OVER_ALL_WAYS(ReachabilityTest);
 
 }  // namespace
 }  // namespace gf

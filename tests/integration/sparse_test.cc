@@ -73,7 +73,7 @@ TEST_P(SparseTest, ACoalescedGradientCrossesTwoHopsAsItIs) {
   ExpectRows(gradient);
 }
 
-GF_OVER_ALL_TRANSPORTS(SparseTest);
+GF_OVER_ALL_WAYS(SparseTest);
 
 }  // namespace
 }  // namespace gf

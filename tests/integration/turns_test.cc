@@ -262,7 +262,7 @@ TEST(TurnsOverSim, APassEndsWithTheConnectionToWhoGaveItsTurn) {
   EXPECT_EQ(ReadFloats(Gradient(there, a)), std::vector<float>({2, 2}));
 }
 
-GF_OVER_ALL_TRANSPORTS(TurnsTest);
+GF_OVER_ALL_WAYS(TurnsTest);
 
 }  // namespace
 }  // namespace gf

@@ -102,7 +102,7 @@ TEST_P(WaitingPassTest, AnyThreadMayCancelAPass) {
   EXPECT_LT(lasted, 5 * kSecond);
 }
 
-GF_OVER_ALL_TRANSPORTS(WaitingPassTest);
+GF_OVER_ALL_WAYS(WaitingPassTest);
 
 }  // namespace
 }  // namespace gf

@@ -59,17 +59,15 @@ class TransportTest : public LiveTest, public ::testing::WithParamInterface<std:
   const std::string& transport() const { return GetParam(); }
 };
 
-// Over every way: for the tests of what a transport carries.
-#define GF_OVER_ALL_WAYS(suite)                                                                    \
-  INSTANTIATE_TEST_SUITE_P(                                                                        \
-      Over, suite,                                                                                 \
-      ::testing::Values(std::string("sim"), std::string("tensorpipe"), std::string("thrift_unix"), \
-                        std::string("thrift_tcp"), std::string("thrift_tls")),                     \
-      [](const auto& info) { return info.param; })
-
-// Over one of a kind: simulated, and real.
-#define GF_OVER_ALL_TRANSPORTS(suite)                                                                     \
-  INSTANTIATE_TEST_SUITE_P(Over, suite, ::testing::Values(std::string("sim"), std::string("tensorpipe")), \
+// Over these ways; where they are not all, a comment says why.
+#define GF_OVER(suite, ...)                                                          \
+  INSTANTIATE_TEST_SUITE_P(Over, suite, ::testing::Values<std::string>(__VA_ARGS__), \
                            [](const auto& info) { return info.param; })
+
+// Over every way: for what does not belong to one transport.
+#define GF_OVER_ALL_WAYS(suite) GF_OVER(suite, "sim", "tensorpipe", "thrift_unix", "thrift_tcp", "thrift_tls")
+
+// Over every way between processes of their own.
+#define GF_OVER_ALL_REAL_WAYS(suite) GF_OVER(suite, "tensorpipe", "thrift_unix", "thrift_tcp", "thrift_tls")
 
 }  // namespace gf
