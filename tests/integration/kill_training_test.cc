@@ -1,7 +1,8 @@
 // A training over 3 to 5 processes of which one dies at a random moment: all others learn of it soon, with its name,
 // are clean soon after, and train on exactly, without a restart.
 //
-// GF_KILL_RUNS (10) says how many trainings, GF_KILL_FIRST_SEED (1) with which seed to begin. Prints the longest times.
+// GF_KILL_RUNS (3) says how many trainings over each way, GF_KILL_FIRST_SEED (1) with which seed to begin. Prints the
+// longest times.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -19,6 +20,7 @@
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/live.h"
 #include "tests/support/c_abi/process.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -35,10 +37,11 @@ int64_t FromEnvironment(const char* variable, int64_t fallback) {
 
 class Training {
  public:
-  Training(int size, const Settings& more) {
+  Training(const std::string& way, int size, const Settings& more) {
+    // What the processes inherit is there before they start.
+    UseWay(NewConfig(), way, "worker0");
     for (int rank = 0; rank < size; ++rank) {
-      std::vector<std::string> arguments = {std::to_string(rank), std::to_string(size), Reports(rank),
-                                            "transport.name=tensorpipe",
+      std::vector<std::string> arguments = {way, std::to_string(rank), std::to_string(size), Reports(rank),
                                             "group.rendezvous=file://" + folder_.File("rendezvous")};
       for (const auto& [key, value] : more) arguments.push_back(key + "=" + value);
       processes_.push_back(std::make_unique<Process>("trainer_main", arguments));
@@ -78,12 +81,12 @@ struct Longest {
 };
 
 // signal: how the victim dies. SIGSTOP: it only falls silent, and is killed at the end.
-void RunOne(uint32_t seed, int signal, const Settings& settings, Longest* longest) {
+void RunOne(const std::string& way, uint32_t seed, int signal, const Settings& settings, Longest* longest) {
   std::mt19937 random(seed);
   const int size = 3 + static_cast<int>(random() % 3),
             victim = static_cast<int>(random() % static_cast<uint32_t>(size));
   const std::string name = "worker" + std::to_string(victim);
-  Training training(size, settings);
+  Training training(way, size, settings);
   for (int rank = 0; rank < size; ++rank) training.WaitFor(rank, "ready");
   for (int rank = 0; rank < size; ++rank) training.process(rank).Write("begin\n");
   for (int rank = 0; rank < size; ++rank) training.WaitFor(rank, "trains");
@@ -120,15 +123,15 @@ void RunOne(uint32_t seed, int signal, const Settings& settings, Longest* longes
 constexpr int64_t kLoaded = 3 * kSecond;
 
 // Every error comes within `limit` of the death, and all is clean a second later.
-void RunMany(int signal, const Settings& settings, int64_t limit) {
+void RunMany(const std::string& way, int signal, const Settings& settings, int64_t limit) {
   // Half of them for silence, each of which takes its limit.
-  const auto all = static_cast<uint32_t>(FromEnvironment("GF_KILL_RUNS", 10));
+  const auto all = static_cast<uint32_t>(FromEnvironment("GF_KILL_RUNS", 3));
   const uint32_t runs = signal == SIGKILL ? all : (all + 1) / 2;
   const auto first = static_cast<uint32_t>(FromEnvironment("GF_KILL_FIRST_SEED", 1));
   Longest longest;
   for (uint32_t seed = first; seed < first + runs && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("to repeat this: GF_KILL_RUNS=1 GF_KILL_FIRST_SEED=" + std::to_string(seed));
-    RunOne(seed, signal, settings, &longest);
+    RunOne(way, seed, signal, settings, &longest);
     EXPECT_LT(longest.error, limit);
     EXPECT_LT(longest.clean, limit + kSecond + kLoaded);
   }
@@ -136,12 +139,18 @@ void RunMany(int signal, const Settings& settings, int64_t limit) {
               static_cast<double>(longest.error) / kMillisecond, static_cast<double>(longest.clean) / kMillisecond);
 }
 
-TEST(KillTrainingTest, SurvivorsOfAKilledWorkerTrainOnExactly) { RunMany(SIGKILL, {}, kSecond); }
+class KillTrainingTest : public ::testing::TestWithParam<std::string> {};
 
-TEST(KillTrainingTest, SurvivorsOfAWorkerThatStandsStillTrainOnExactly) {
-  RunMany(SIGSTOP, {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "1500ms"}},
+TEST_P(KillTrainingTest, SurvivorsOfAKilledWorkerTrainOnExactly) { RunMany(GetParam(), SIGKILL, {}, kSecond); }
+
+TEST_P(KillTrainingTest, SurvivorsOfAWorkerThatStandsStillTrainOnExactly) {
+  RunMany(GetParam(), SIGSTOP,
+          {{"liveness.interval", "200ms"}, {"liveness.suspect", "400ms"}, {"liveness.lost", "1500ms"}},
           1500 * kMillisecond + kSecond);
 }
+
+// A training takes seconds, and a death shows on TCP as it does beneath TLS.
+GF_OVER(KillTrainingTest, "tensorpipe", "thrift_unix", "thrift_tls");
 
 }  // namespace
 }  // namespace gf

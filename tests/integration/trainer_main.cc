@@ -2,7 +2,7 @@
 // train theirs over it, until something fails; then says how it failed, when no call, no pass and no context is left
 // here, and, told who is dead, whether the next step over the survivors has the gradients of one process.
 //
-//   trainer_main <rank> <world size> <file for reports> [key=value]...
+//   trainer_main <way> <rank> <world size> <file for reports> [key=value]...
 //
 // A report is one line of JSON. Standard input brings "begin\n", "<rank of the dead>\n" and its end.
 #include <unistd.h>
@@ -16,6 +16,7 @@
 
 #include "tests/support/c_abi/group.h"
 #include "tests/support/c_abi/handlers.h"
+#include "tests/support/c_abi/ways.h"
 
 namespace gf {
 namespace {
@@ -180,18 +181,19 @@ int Main(int argc, char** argv) {
   const auto before = LiveObjects();
   {
     const Config config = NewConfig();
-    Set(config, "group.rank", argv[1]);
-    Set(config, "group.world_size", argv[2]);
-    for (int i = 4; i < argc; ++i) {
+    UseWay(config, argv[1], NameOf(std::atoi(argv[2])));
+    Set(config, "group.rank", argv[2]);
+    Set(config, "group.world_size", argv[3]);
+    for (int i = 5; i < argc; ++i) {
       const std::string setting = argv[i];
       const size_t equals = setting.find('=');
       Set(config, setting.substr(0, equals), setting.substr(equals + 1));
     }
-    Trainer(std::atoi(argv[1]), std::atoi(argv[2]), argv[3], config).Run();
+    Trainer(std::atoi(argv[2]), std::atoi(argv[3]), argv[4], config).Run();
   }
   const std::string left = LeftBehind(before);
   if (left.empty()) return 0;
-  std::fprintf(stderr, "worker%s left behind: %s\n", argv[1], left.c_str());
+  std::fprintf(stderr, "worker%s left behind: %s\n", argv[2], left.c_str());
   return 2;
 }
 
@@ -199,11 +201,11 @@ int Main(int argc, char** argv) {
 }  // namespace gf
 
 int main(int argc, char** argv) {
-  if (argc < 4) return 64;
+  if (argc < 5) return 64;
   try {
     return gf::Main(argc, argv);
   } catch (const std::exception& exception) {
-    std::fprintf(stderr, "worker%s: %s\n", argv[1], exception.what());
+    std::fprintf(stderr, "worker%s: %s\n", argv[2], exception.what());
     return 1;
   }
 }
