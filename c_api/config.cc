@@ -3,6 +3,8 @@
 
 #include "c_api/boundary.h"
 #include "c_api/objects.h"
+#include "c_api/worker_objects.h"
+#include "impl/transport/configured.h"
 
 using namespace gradferry;
 
@@ -41,6 +43,19 @@ int32_t gf_config_set(gf_config* config, const char* key, size_t key_length, con
     GF_ASSIGN_OR_RETURN(std::string_view name, TextIn(key, key_length, "the key"));
     GF_ASSIGN_OR_RETURN(std::string_view text, TextIn(value, value_length, "the value"));
     return object->config.Set(name, text);
+  });
+}
+
+int32_t gf_config_check(gf_config* config, gf_error** error) {
+  return AtBoundary(error, Outs(), [&]() -> Status {
+    GF_RETURN_IF_ERROR(CheckMayBlock("gf_config_check"));
+    GF_ASSIGN_OR_RETURN(auto* object, Get(config));
+    Config effective = object->config;
+    GF_RETURN_IF_ERROR(effective.ApplyEnvironment());
+    const Status status = CheckTransports(&effective);
+    // The variables of now stay out of what is kept: gf_worker_open sees those of then.
+    object->config.TakeDeclarations(effective);
+    return status;
   });
 }
 

@@ -484,7 +484,7 @@ const char* FromName(Config::From from) {
   return "default";
 }
 
-// Plugins do not say which of their options are secret; these names tell.
+// Options of plugins that were not asked which of theirs are secret: these names tell.
 bool SoundsSecret(std::string_view key) {
   std::string name = Lower(key);
   for (const char* word : {"secret", "password", "passphrase", "token"}) {
@@ -743,6 +743,53 @@ std::string Config::Where(std::string_view key) const {
   return found == places.end() ? "" : found->second;
 }
 
+std::vector<std::string> Config::TransportSections() const {
+  std::vector<std::string> names;
+  for (const auto& [key, from] : SectionKeys(kTransport)) {
+    const std::string name = key.substr(kTransport.size(), key.find('.', kTransport.size()) - kTransport.size());
+    if (names.empty() || names.back() != name) names.push_back(name);
+  }
+  return names;
+}
+
+Status Config::DeclareTransport(const std::string& name, std::string_view schema) {
+  const std::string section = StrCat(kTransport, name);
+  const OptionSchema& declared = declared_[section] = OptionSchema::Parse(schema);
+  for (const auto& [key, from] : SectionKeys(section + ".")) {
+    From ignored;
+    const Status status =
+        declared.Check(section, std::string_view(key).substr(section.size() + 1), *Find(key, &ignored));
+    const std::string where = Where(key);
+    if (!status.ok()) return At(where.empty() ? "" : where + ": ", status);
+  }
+  return OkStatus();
+}
+
+Status Config::WithPlace(const Status& status) const {
+  if (status.ok()) return status;
+  const std::string& message = status.message();
+  const auto end = std::find_if(message.begin(), message.end(), [](char c) { return !IsName({&c, 1}, 1, "_.-"); });
+  const std::string key(message.begin(), end);
+  std::string where = Where(key);
+  if (where.empty()) {
+    // A section, or an option that is a table.
+    const auto within = SectionKeys(key + ".");
+    if (!within.empty()) where = Where(within.begin()->first);
+  }
+  if (where.empty()) return status;
+  Error placed = *status.error();
+  placed.message = StrCat(where, ": ", message);
+  return Status(std::move(placed));
+}
+
+bool Config::IsSecretOption(std::string_view key) const {
+  const size_t dot = key.find('.', kTransport.size());
+  const auto declared = declared_.find(key.substr(0, dot));
+  if (declared == declared_.end()) return SoundsSecret(key);
+  const std::string_view rest = key.substr(dot + 1);
+  return declared->second.IsSecret(rest.substr(0, rest.find('.'))) || SoundsSecret(key);
+}
+
 std::string Config::DescribeJson() const {
   // Sorted by key, as json does it.
   json all = json::object();
@@ -755,7 +802,15 @@ std::string Config::DescribeJson() const {
   }
   for (const auto& [key, from] : SectionKeys(kTransport)) {
     From ignored;
-    if (!SoundsSecret(key)) add(key, *Find(key, &ignored), from);
+    if (!IsSecretOption(key)) add(key, *Find(key, &ignored), from);
+  }
+  for (const auto& [section, schema] : declared_) {
+    for (const auto& [name, option] : schema.options()) {
+      const std::string key = StrCat(section, ".", name);
+      if (option.fallback && !IsSecretOption(key) && SectionKeys(key + ".").empty() && !all.contains(key)) {
+        add(key, *option.fallback, From::kDefault);
+      }
+    }
   }
   return all.dump(-1, ' ', false, json::error_handler_t::replace);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "impl/base/clock.h"
+#include "impl/base/option_schema.h"
 #include "impl/base/status.h"
 
 namespace gradferry {
@@ -79,6 +80,19 @@ class Config {
   // Everything below "transport.sim." as a JSON object, "{}" when there is nothing.
   std::string GetSection(std::string_view prefix) const;
 
+  // The transports that some place has options for, in the order of their names.
+  std::vector<std::string> TransportSections() const;
+  // Says what the section of a transport may hold, and checks what is set there. The values of options cannot be
+  // checked before: only the plugin knows them. DescribeJson shows the options from then on, those at their defaults
+  // included.
+  Status DeclareTransport(const std::string& name, std::string_view schema);
+  // What was declared to another configuration holds for this one, too.
+  void TakeDeclarations(const Config& other) { declared_ = other.declared_; }
+
+  // An error whose text begins with a key, or a section, that a file, a text or the environment has set: the same with
+  // that place before it, as the errors of this class have.
+  Status WithPlace(const Status& status) const;
+
   // {"key": {"value": ..., "from": "call" | "environment" | "file" | "default", "where": "worker.toml:3" or the
   // variable's name; absent for a call and a default}}, without secrets.
   std::string DescribeJson() const;
@@ -93,12 +107,14 @@ class Config {
   std::map<std::string, From> SectionKeys(std::string_view prefix) const;
 
   std::string Where(std::string_view key) const;
+  bool IsSecretOption(std::string_view key) const;
 
   Values file_;
   Values environment_;
   Values call_;
   std::map<std::string, std::string, std::less<>> file_places_;         // "worker.toml:3", "line 3"
   std::map<std::string, std::string, std::less<>> environment_places_;  // names of variables
+  std::map<std::string, OptionSchema, std::less<>> declared_;           // by "transport.sim"
 };
 
 // "250ms", "1.5s", "2m", "1h", "none" (kNever) in ns; units ns us ms s m h. The error is half a sentence about what is

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "impl/rpc/secret.h"
+#include "impl/transport/configured.h"
 #include "impl/wire/messages.h"
 
 namespace gradferry {
@@ -103,6 +104,7 @@ Status CheckWorker(const std::string& name, int64_t id) {
 
 Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   WorkerOptions o;
+  o.config = config;
   o.name = config.GetString("worker.name");
   o.id = config.GetInt("worker.id");
   o.threads = static_cast<int>(config.GetInt("worker.threads"));
@@ -113,11 +115,8 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.rank = config.GetInt("group.rank");
   o.world_size = config.GetInt("group.world_size");
   o.join_timeout = config.GetDuration("group.join_timeout");
-  for (const std::string& transport : config.GetNames("transport.name")) {
-    o.transports.push_back({transport, config.GetSection(StrCat("transport.", transport))});
-  }
-  o.plugins.explicit_path = config.GetString("transport.plugin");
-  o.plugins.folders = config.GetStrings("transport.plugin_path");
+  o.transports = ConfiguredTransports(config);
+  o.plugins = ConfiguredPlugins(config);
   o.call_timeout = config.GetDuration("call.timeout");
   o.backward_timeout = config.GetDuration("backward.timeout");
   if (config.IsSet("security.operators")) {

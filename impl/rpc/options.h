@@ -28,6 +28,7 @@ struct WorkerOptions {
 
   std::vector<TransportSpec> transports;  // in the order of preference; not empty
   PluginSearch plugins;
+  Config config;  // what all of this was read from: for the options of transports, which only their plugins can judge
 
   int64_t call_timeout = 0;      // ns; kNever: none
   int64_t backward_timeout = 0;  // ns; kNever: none

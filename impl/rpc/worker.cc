@@ -45,9 +45,10 @@ Worker::Worker(WorkerOptions options)
 Worker::~Worker() = default;
 
 Result<std::shared_ptr<Worker>> Worker::Create(const Config& config) {
-  GF_ASSIGN_OR_RETURN(WorkerOptions options, ReadWorkerOptions(config));
-  if (!options.log_file.empty()) GF_RETURN_IF_ERROR(AddLogFile(options.log_file, options.log_level));
-  return std::shared_ptr<Worker>(new Worker(std::move(options)));
+  Result<WorkerOptions> options = ReadWorkerOptions(config);
+  if (!options.ok()) return config.WithPlace(options.status());
+  if (!options->log_file.empty()) GF_RETURN_IF_ERROR(AddLogFile(options->log_file, options->log_level));
+  return std::shared_ptr<Worker>(new Worker(std::move(*options)));
 }
 
 Result<std::shared_ptr<Worker>> Worker::Open(const Config& config) {
@@ -72,8 +73,11 @@ Status Worker::Start() {
 }
 
 Status Worker::StartTransport() {
-  auto transport = OpenTransports(options_.transports, options_.plugins, this);
-  if (!transport.ok()) return transport.status();
+  Config config = options_.config;
+  auto transport = OpenTransports(
+      options_.transports, options_.plugins, this,
+      [&config](const std::string& name, const std::string& schema) { return config.DeclareTransport(name, schema); });
+  if (!transport.ok()) return config.WithPlace(transport.status());
   transport_ = std::move(*transport);
   limits_.header_bytes = std::min(limits_.header_bytes, transport_->max_header() - kSealBytes);
   clock_ = transport_->clock();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "impl/base/log.h"
+#include "impl/base/nearest.h"
 #include "impl/transport/elf_note.h"
 #include "impl/transport/plugin.h"
 #include "impl/transport/plugin_transport.h"
@@ -29,8 +30,12 @@ class Attempts {
   bool unfit() const { return unfit_; }
   const std::string& text() const { return text_; }
 
-  Status Failure(const std::string& name) const {
-    return Status(code_, StrCat("no usable plugin for the transport '", name, "'; tried ", text_))
+  // search: for a name that was meant.
+  Status Failure(const std::string& name, const PluginSearch& search) const {
+    std::vector<std::string> names;
+    for (const PluginInfo& plugin : FindPlugins(search)) names.push_back(plugin.name);
+    const std::string meant = code_ == Code::kNotFound ? DidYouMean(name, names) : "";
+    return Status(code_, StrCat("no usable plugin for the transport '", name, "'", meant, "; tried ", text_))
         .WithDomain("transport." + name);
   }
 
@@ -58,7 +63,7 @@ Result<std::shared_ptr<const Plugin>> FindAndLoad(const std::string& name, const
     }
     attempts.Add(file, plugin.status());
   }
-  return attempts.Failure(name);
+  return attempts.Failure(name, search);
 }
 
 // True for a file that LoadPlugin would not refuse at sight.
@@ -83,11 +88,13 @@ void AddPluginsOf(const std::string& folder, std::vector<PluginInfo>& plugins) {
 }  // namespace
 
 Result<std::unique_ptr<Transport>> OpenTransport(const std::string& name, const PluginSearch& search,
-                                                 const std::string& options, TransportEvents* events) {
+                                                 const std::string& options, TransportEvents* events,
+                                                 const OptionsJudge& judge) {
   if (!IsTransportName(name)) {
     return InvalidArgument(StrCat("'", name, "' cannot be a transport's name: it consists of a-z, 0-9 and _"));
   }
   GF_ASSIGN_OR_RETURN(std::shared_ptr<const Plugin> plugin, FindAndLoad(name, search));
+  if (judge) GF_RETURN_IF_ERROR(judge(name, plugin->options_schema));
   return NewPluginTransport(std::move(plugin), options, events);
 }
 

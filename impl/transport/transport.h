@@ -117,9 +117,12 @@ struct PluginInfo {
 // creates a transport with `options` (the JSON object of [transport.<name>]). Search order: the explicit path; the
 // folders; GRADFERRY_PLUGIN_PATH (':'-separated); beside the file that holds this code, and its gradferry/plugins; the
 // system's /usr/local/lib/gradferry/plugins and /usr/lib/gradferry/plugins. A failure lists every place tried with the
-// reason. events must live until the Transport is destroyed.
+// reason. events must live until the Transport is destroyed. judge, when there is one, sees the plugin's options_schema
+// first; what it refuses is not made.
+using OptionsJudge = std::function<Status(const std::string& name, const std::string& schema)>;
 Result<std::unique_ptr<Transport>> OpenTransport(const std::string& name, const PluginSearch& search,
-                                                 const std::string& options, TransportEvents* events);
+                                                 const std::string& options, TransportEvents* events,
+                                                 const OptionsJudge& judge = nullptr);
 
 // The plugins that OpenTransport would find, without loading them.
 std::vector<PluginInfo> FindPlugins(const PluginSearch& search);

@@ -33,14 +33,14 @@ class TransportSet final : public Transport {
  public:
   explicit TransportSet(TransportEvents* events) : events_(events) {}
 
-  Status Open(const std::vector<TransportSpec>& specs, const PluginSearch& search) {
+  Status Open(const std::vector<TransportSpec>& specs, const PluginSearch& search, const OptionsJudge& judge) {
     if (specs.size() > 1 && !search.explicit_path.empty()) {
       return InvalidArgument(
           "transport.plugin is one file, and transport.name has several: say in transport.plugin_path where they are");
     }
     for (const TransportSpec& spec : specs) {
       auto member = std::make_unique<Member>(this, spec.name);
-      GF_ASSIGN_OR_RETURN(member->transport, OpenTransport(spec.name, search, spec.options, member.get()));
+      GF_ASSIGN_OR_RETURN(member->transport, OpenTransport(spec.name, search, spec.options, member.get(), judge));
       if (specs.size() > 1 && member->transport->clock() != nullptr && !HasRealTime(spec)) {
         return InvalidArgument(StrCat("the transport ", spec.name, " owns time, so it must be the only one of ",
                                       "transport.name, unless transport.", spec.name, ".time is \"real\""));
@@ -201,9 +201,9 @@ std::string WithTransportName(const std::string& transport, const std::string& a
 }
 
 Result<std::unique_ptr<Transport>> OpenTransports(const std::vector<TransportSpec>& specs, const PluginSearch& search,
-                                                  TransportEvents* events) {
+                                                  TransportEvents* events, const OptionsJudge& judge) {
   auto set = std::make_unique<TransportSet>(events);
-  GF_RETURN_IF_ERROR(set->Open(specs, search));
+  GF_RETURN_IF_ERROR(set->Open(specs, search, judge));
   return std::unique_ptr<Transport>(std::move(set));
 }
 

@@ -39,6 +39,6 @@ std::string WithTransportName(const std::string& transport, const std::string& a
 // Opens each as OpenTransport does. One that cannot be opened is an error, never a reason to go on without it. specs is
 // not empty.
 Result<std::unique_ptr<Transport>> OpenTransports(const std::vector<TransportSpec>& specs, const PluginSearch& search,
-                                                  TransportEvents* events);
+                                                  TransportEvents* events, const OptionsJudge& judge = nullptr);
 
 }  // namespace gradferry

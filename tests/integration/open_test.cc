@@ -104,6 +104,58 @@ TEST_F(ConfigurationTest, AnOptionThatATransportDoesNotKnowIsNamed) {
   }
 }
 
+// The options that only plugins know, with the places that set them.
+TEST_F(ConfigurationTest, AWrongOptionOfATransportNamesFileLineAndTheNearest) {
+  const TemporaryFolder folder;
+  struct Case {
+    const char *toml, *wanted;
+  };
+  const Case cases[] = {
+      {"[transport.sim]\nsede = 3\n", ":3: unknown key transport.sim.sede (did you mean transport.sim.seed?)"},
+      {"[transport.sim]\nseed = \"x\"\n", ":3: transport.sim.seed wants an integer; got the string \"x\""},
+      {"[transport.sim]\n\ntime = \"unreal\"\n", ":4: transport.sim.time must be real or virtual, not unreal"},
+      {"[transport.sim]\nfaults = [{ fault = \"theft\" }]\n", ":3: transport.sim.faults[0].fault"},
+  };
+  for (const Case& c : cases) {
+    const std::string file = folder.Write("w.toml", std::string("worker = { name = \"a\", id = 0 }\n") + c.toml);
+    const Config config = NewConfig();
+    Call(gf_config_load_file, config, file.data(), file.size());
+    Set(config, "transport.name", "sim");
+    const Error opened = ErrorOf([&] { OpenWorker(config); });
+    EXPECT_EQ(opened.code, GF_INVALID_ARGUMENT) << c.toml;
+    EXPECT_THAT(opened.message, ::testing::StartsWith(file + c.wanted));
+    const Error checked = ErrorOf([&] { Call(gf_config_check, config); });
+    EXPECT_EQ(checked.message, opened.message);
+    EXPECT_EQ(checked.code, opened.code);
+  }
+}
+
+TEST_F(ConfigurationTest, ACheckedConfigurationDescribesTheTransportsAsWell) {
+  const Config config = NewConfig();
+  Set(config, "transport.name", R"(["tensorpipe", "sim"])");
+  Set(config, "transport.sim.time", "real");
+  Set(config, "transport.thrift.threads", "2");  // not in use, and asked all the same
+  EXPECT_FALSE(nlohmann::json::parse(Text(gf_config_describe, config.get())).contains("transport.sim.seed"));
+  Call(gf_config_check, config);
+  const auto described = nlohmann::json::parse(Text(gf_config_describe, config.get()));
+  EXPECT_EQ(described["transport.sim.seed"], nlohmann::json::parse(R"({"value": 0, "from": "default"})"));
+  EXPECT_EQ(described["transport.tensorpipe.trusted_network"]["value"], false);
+  EXPECT_EQ(described["transport.thrift.threads"]["from"], "call");
+  EXPECT_EQ(described["transport.thrift.insecure"]["from"], "default");
+}
+
+TEST_F(ConfigurationTest, ASectionOfNoTransportIsNamedWithTheNearest) {
+  const Config config = NewConfig();
+  Set(config, "transport.name", "sim");
+  const std::string text = "[transport.tensorpip]\ntrusted_network = true\n";
+  Call(gf_config_load_text, config, text.data(), text.size());
+  const Error error = ErrorOf([&] { Call(gf_config_check, config); });
+  EXPECT_EQ(error.code, GF_NOT_FOUND);
+  EXPECT_EQ(error.message,
+            "line 2: transport.tensorpip is the section of a transport that has no plugin here (did you mean "
+            "tensorpipe?)");
+}
+
 class PluginTest : public LiveTest {
  protected:
   Error ErrorOfPlugin(const std::string& path) {

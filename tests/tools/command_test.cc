@@ -76,6 +76,68 @@ TEST(ConfigCommandTest, ABadFileIsNamedWithLineAndKey) {
   EXPECT_THAT(RunGradferry("config --set worker.threads").err, HasSubstr("KEY=VALUE"));
 }
 
+TEST(ConfigCommandTest, ShowsTheTransportsOptionsWithTheirDefaults) {
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.Write("w.toml", "transport.name = [\"tensorpipe\", \"thrift\"]\n[transport.thrift]\nthreads = 2\n");
+  const Ran ran = RunGradferry("config " + file, "GRADFERRY_TRANSPORT_TENSORPIPE_TRUSTED_NETWORK=true");
+  EXPECT_EQ(ran.status, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("transport.thrift.threads = 2  # " + file + ":3\n"));
+  EXPECT_THAT(ran.out, HasSubstr("transport.thrift.keepalive_s = 15  # default\n"));
+  EXPECT_THAT(
+      ran.out,
+      HasSubstr("transport.tensorpipe.trusted_network = true  # GRADFERRY_TRANSPORT_TENSORPIPE_TRUSTED_NETWORK"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("transport.sim.")));
+}
+
+TEST(ConfigCommandTest, AWrongOptionOfATransportIsNamedAndTheRestIsShown) {
+  const TemporaryFolder folder;
+  struct Case {
+    const char *name, *option, *wanted;
+  };
+  const Case cases[] = {
+      {"sim", "sede = 3", "unknown key transport.sim.sede (did you mean transport.sim.seed?)"},
+      {"sim", "latency_min_us = \"1ms\"", "transport.sim.latency_min_us wants an integer; got the string \"1ms\""},
+      {"sim", "time = \"unreal\"", "transport.sim.time must be real or virtual, not unreal"},
+      {"thrift", "insecur = true", "unknown key transport.thrift.insecur (did you mean transport.thrift.insecure?)"},
+      {"thrift", "allow = \"a\"", "transport.thrift.allow wants an array; got the string \"a\""},
+      {"thrift", "threads = 65", "transport.thrift.threads is greater than 64"},
+      {"tensorpipe", "trust = 1", "unknown key transport.tensorpipe.trust"},
+      {"tensorpipe", "trusted_network = 1",
+       "transport.tensorpipe.trusted_network wants true or false; got the integer"},
+      {"tensorpipe", "channels = [\"cmaa\"]", "transport.tensorpipe.channels names \"cmaa\"; allowed are"},
+  };
+  for (const Case& c : cases) {
+    const std::string file = folder.Write("w.toml", std::string("[transport.") + c.name + "]\n\n" + c.option + "\n");
+    const Ran ran = RunGradferry("config " + file + " --set transport.name=" + c.name);
+    EXPECT_EQ(ran.status, 1) << c.option;
+    EXPECT_THAT(ran.err, HasSubstr(file + ":3: " + c.wanted)) << c.option;
+    EXPECT_EQ(Lines(ran.err), 1) << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("call.timeout = \"60s\"  # default"));
+  }
+  const Ran variable = RunGradferry("config --set transport.name=sim --json", "GRADFERRY_TRANSPORT_SIM_SEED=many");
+  EXPECT_EQ(variable.status, 1);
+  EXPECT_THAT(variable.err, HasSubstr("GRADFERRY_TRANSPORT_SIM_SEED: transport.sim.seed wants an integer"));
+  EXPECT_EQ(json::parse(variable.out)["transport.sim.seed"]["value"], "many");
+}
+
+TEST(ConfigCommandTest, AMissingOrUnusablePluginIsOneLine) {
+  const TemporaryFolder folder;
+  const auto error = [](const std::string& arguments) {
+    const Ran ran = RunGradferry("config " + arguments);
+    EXPECT_EQ(ran.status, 1) << arguments;
+    EXPECT_EQ(Lines(ran.err), 1) << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("transport.name = "));
+    return ran.err;
+  };
+  EXPECT_THAT(error("--set transport.name=thirft"), HasSubstr("'thirft' (did you mean thrift?); tried "));
+  const std::string text = folder.Write("libgradferry_transport_text.so", "no ELF file");
+  EXPECT_THAT(error("--set transport.name=text --set transport.plugin=" + text),
+              HasSubstr(text + ": not a Gradferry transport plugin: not an ELF file"));
+  const std::string file = folder.Write("w.toml", "\n[transport.smi]\nseed = 1\n");
+  EXPECT_THAT(error(file), AllOf(HasSubstr(file + ":3: transport.smi is"), HasSubstr("(did you mean sim?)")));
+}
+
 // ---- doctor --------------------------------------------------------------------------------------------------------
 
 json Find(const json& report, const std::string& check) {

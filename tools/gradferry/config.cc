@@ -1,4 +1,4 @@
-// `gradferry config`: the settings in effect and where each comes from.
+// `gradferry config`: the settings in effect, those of the transports included, and where each comes from.
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,20 +16,33 @@ struct Options {
   bool all = false;
 };
 
-int Run(const Options& options) {
-  const Library& library = Library::Load();
-  const Config config(library, options.file, options.settings);
-  const auto described = nlohmann::json::parse(config.Describe());
-  if (options.json) {
-    printf("%s\n", described.dump(2).c_str());
-    return 0;
-  }
+void Print(const nlohmann::json& described, bool all) {
   for (const auto& [key, entry] : described.items()) {
     const std::string from = entry["from"];
-    if (!options.all && from == "default" && entry["value"] == "") continue;
+    if (!all && from == "default" && entry["value"] == "") continue;
     const std::string where = entry.value("where", std::string());
     printf("%s = %s  # %s\n", key.c_str(), entry["value"].dump().c_str(), where.empty() ? from.c_str() : where.c_str());
   }
+}
+
+int Run(const Options& options) {
+  const Library& library = Library::Load();
+  Config config(library, options.file, options.settings);
+  // What the plugins do not take is shown as well: it is what is in effect.
+  std::string wrong;
+  try {
+    config.Check();
+  } catch (const Failure& failure) {
+    wrong = failure.what();
+  }
+  const auto described = nlohmann::json::parse(config.Describe());
+  if (options.json) {
+    printf("%s\n", described.dump(2).c_str());
+  } else {
+    Print(described, options.all);
+  }
+  fflush(stdout);
+  if (!wrong.empty()) throw Failure(wrong);
   return 0;
 }
 
@@ -43,7 +56,8 @@ void AddConfig(CLI::App& app, Chosen chosen) {
   config->add_flag("--json", options->json, "As JSON");
   config->add_flag("--all", options->all, "Also what is empty");
   config->footer(
-      "Secrets are not shown. A file that is wrong is named with line and key, and the exit status is 1.\n\n"
+      "The plugins are asked for the options of their transports. Secrets are not shown. What is wrong is named with\n"
+      "file, line and key, and the exit status is 1.\n\n"
       "Examples:\n  gradferry config worker.toml\n  gradferry config worker.toml --set worker.threads=2 --json\n"
       "  GRADFERRY_TRANSPORT_NAME=thrift gradferry config");
   config->callback([chosen, options] { *chosen = [options] { return Run(*options); }; });

@@ -26,6 +26,7 @@ struct Failure : std::runtime_error {
   apply(gf_config_unref);           \
   apply(gf_config_load_file);       \
   apply(gf_config_set);             \
+  apply(gf_config_check);           \
   apply(gf_config_describe);        \
   apply(gf_worker_open);            \
   apply(gf_worker_unref);           \
@@ -81,6 +82,8 @@ class Config {
   Config(const Config&) = delete;
   ~Config() { library_.gf_config_unref(handle_); }
   void Set(const std::string& key, const std::string& value);
+  // gf_config_check.
+  void Check() { library_.Call(library_.gf_config_check, handle_); }
   // gf_config_describe.
   std::string Describe() const { return library_.Text(library_.gf_config_describe, handle_); }
   gf_config* get() const { return handle_; }

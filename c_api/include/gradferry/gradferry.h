@@ -474,6 +474,13 @@ GF_API int32_t gf_config_load_file(gf_config* config, const char* path, size_t l
  * bare text will do. */
 GF_API int32_t gf_config_set(gf_config* config, const char* key, size_t key_length, const char* value,
                              size_t value_length, gf_error** error);
+/* Asks the plugins whether they take their sections: those of transport.name, which are loaded and made as opening a
+ * worker does, without listening, and those of all other sections transport.<name>. The environment of now counts. The
+ * error names the place (file and line, variable), what is wanted, what was got and the nearest option; or the plugin
+ * that is missing or unusable, and why. From then on gf_config_describe has the options of these transports, too,
+ * their defaults included; also of those that were asked before an error. Blocks for as long as plugins take to load.
+ */
+GF_API int32_t gf_config_check(gf_config* config, gf_error** error);
 /* The effective settings as JSON: {"key": {"value": ..., "from": "call" | "environment" | "file" | "default", "where":
  * "worker.toml:3" or the variable's name, absent for a call and a default}}. Secrets are left out. Two-call string. */
 GF_API int32_t gf_config_describe(gf_config* config, char* buffer, size_t capacity, size_t* length, gf_error** error);

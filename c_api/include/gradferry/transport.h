@@ -215,7 +215,8 @@ typedef struct gf_transport_descriptor {
   /* What the section [transport.<name>] may hold, as JSON, one member for each key:
    *   {"key": {"type": "string|integer|boolean|number|array|object", "default": ..., "help": "one sentence"}}
    * type and help must be there; default is of the type, and absent where an option has none. "secret": true keeps
-   * the value out of what is printed. NULL: no options. */
+   * the value out of what is printed. NULL: no options. The host refuses unknown keys and other types before create,
+   * where it knows the place in the user's file; create sees the values, and refuses all that is wrong itself. */
   const char* options_schema;
   uint64_t max_header; /* bytes */
   const gf_transport_vtable* vtable;
