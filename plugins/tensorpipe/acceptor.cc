@@ -13,10 +13,11 @@ namespace pipe = ::tensorpipe;
 
 using std::chrono::milliseconds;
 
-// The dead listener lets go of its port within a moment. Peers shall not be without us for more than 100 ms.
-constexpr int kAttemptsAtOldAddress = 15;
+// The dead listener lets go of its port within a moment, and so long peers find us where we were. But they shall not be
+// without us for more than 100 ms.
+constexpr milliseconds kAtOldAddress{60};
 constexpr milliseconds kBetweenAttempts{5};
-// No new port either: files or the interface are gone, which takes longer to mend.
+// Files or the interface are gone, which takes longer to mend.
 constexpr milliseconds kBetweenLaterAttempts{100};
 
 }  // namespace
@@ -96,34 +97,40 @@ void Acceptor::OnAccept(const pipe::Error& error, std::shared_ptr<pipe::Pipe> pi
   } else {
     ++shared_->counters.listener_restarts;
     shared_->Log(LogLevel::kWarning, "the listener died of a bad connection (" + Describe(error) + "); reopening it");
-    RelistenLater(0);
+    RelistenAt(Clock::now(), Clock::now());
   }
 }
 
-void Acceptor::RelistenLater(int attempt) {
-  const milliseconds pause = attempt <= kAttemptsAtOldAddress ? kBetweenAttempts : kBetweenLaterAttempts;
-  const auto due = std::chrono::steady_clock::now() + (attempt == 0 ? milliseconds(0) : pause);
-  shared_->events.PostAt(due, [self = shared_from_this(), attempt] { self->Relisten(attempt); });
+void Acceptor::RelistenAt(Clock::time_point due, Clock::time_point died) {
+  shared_->events.PostAt(due, [self = shared_from_this(), died] { self->Relisten(died); });
 }
 
 // On the dispatcher.
-void Acceptor::Relisten(int attempt) {
+void Acceptor::Relisten(Clock::time_point died) {
   if (closed()) return events_.ended();
-  Address wanted = address_;
-  if (attempt >= kAttemptsAtOldAddress) {
-    wanted.port = 0;
-    wanted.name.clear();
-    wanted.text = wanted.Url();
-  }
   const std::string before = address_.Url();
-  const Status status = Listen(wanted);
+  const bool late = Clock::now() - died >= kAtOldAddress;
+  Status status = Listen(address_);
+  // Files may be missing as well; a new port needs as many.
+  if (late && !status.ok() && status.code != GF_RESOURCE_EXHAUSTED) {
+    Address other = address_;
+    other.port = 0;
+    other.name.clear();
+    other.text = other.Url();
+    status = Listen(other);
+  }
   if (!status.ok()) {
     // Once; what follows is more of the same.
-    if (attempt == kAttemptsAtOldAddress) shared_->Log(LogLevel::kError, "cannot listen again: " + status.text);
-    return RelistenLater(attempt + 1);
+    if (late && !std::exchange(complained_, true)) {
+      shared_->Log(LogLevel::kError, "cannot listen again: " + status.text);
+    }
+    return RelistenAt(Clock::now() + (late ? kBetweenLaterAttempts : kBetweenAttempts), died);
   }
-  if (address_.Url() == before) return shared_->Log(LogLevel::kInfo, "listening at " + before + " again");
-  shared_->Log(LogLevel::kWarning, "listening at " + address_.Url() + " now, for " + before + " is taken");
+  complained_ = false;
+  const auto took = std::chrono::duration_cast<milliseconds>(Clock::now() - died);
+  const std::string after = ", after " + std::to_string(took.count()) + " ms";
+  if (address_.Url() == before) return shared_->Log(LogLevel::kInfo, "listening at " + before + " again" + after);
+  shared_->Log(LogLevel::kWarning, "listening at " + address_.Url() + " now" + after + ", for " + before + " is taken");
   events_.moved(address_.Url());
 }
 

@@ -6,6 +6,7 @@
 #include <tensorpipe/core/listener.h>
 #include <tensorpipe/core/pipe.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -42,11 +43,13 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   std::string url() const;
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   Status Listen(const Address& address);
   void Accept(const std::shared_ptr<::tensorpipe::Listener>& listener);
   void OnAccept(const ::tensorpipe::Error& error, std::shared_ptr<::tensorpipe::Pipe> pipe);
-  void RelistenLater(int attempt);
-  void Relisten(int attempt);
+  void RelistenAt(Clock::time_point due, Clock::time_point died);
+  void Relisten(Clock::time_point died);
   void Replace(std::shared_ptr<::tensorpipe::Listener> listener);
   bool closed() const;
 
@@ -57,6 +60,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   // Set by Start, then changed on the dispatcher only.
   Address address_;
   std::vector<std::string> further_;
+  bool complained_ = false;  // that it cannot listen again
 
   mutable std::mutex mutex_;  // guards what follows; nothing is called while it is held
   std::shared_ptr<::tensorpipe::Listener> listener_;
