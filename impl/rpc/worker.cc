@@ -569,16 +569,17 @@ std::shared_ptr<Future> Worker::Close(int64_t timeout) {
     end = end_ = std::make_shared<Future>();
     state_ = State::kClosing;
   }
-  std::thread([self = shared_from_this(), end, timeout] {
-    const Status closed =
-        Status(Code::kClosed, StrCat("worker ", self->name(), " was closed")).WithWorker(self->name());
+  std::thread([self = shared_from_this(), end, timeout]() mutable {
+    const std::string name = self->name();
+    const Status closed = Status(Code::kClosed, StrCat("worker ", name, " was closed")).WithWorker(name);
     bool cut_short = false;
     self->Drain(timeout, closed, &cut_short);
     self->End(closed);
+    self.reset();  // who has waited for the end may unload or end the process: nothing of the worker goes on here
     if (cut_short) {
       end->Complete(Status(Code::kDeadlineExceeded,
-                           StrCat("worker ", self->name(), " was closed while calls, requests or passes still ran"))
-                        .WithWorker(self->name()));
+                           StrCat("worker ", name, " was closed while calls, requests or passes still ran"))
+                        .WithWorker(name));
     } else {
       end->Complete(ValueList());
     }
@@ -596,8 +597,9 @@ void Worker::Abort() {
     if (end_) return;
     end = end_ = std::make_shared<Future>();
   }
-  std::thread([self = shared_from_this(), end, aborted] {
+  std::thread([self = shared_from_this(), end, aborted]() mutable {
     self->End(aborted);
+    self.reset();
     end->Complete(ValueList());
   }).detach();
 }

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
+#include <iterator>
 #include <thread>
 
 #include "tests/support/c_abi/group.h"
@@ -16,6 +18,10 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class LifeTest : public TransportTest {};
+
+int64_t OpenFiles() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+}
 
 TEST_P(LifeTest, AWorkerSaysWhatItIs) {
   Group group(transport(), {"worker0", "worker1"}, {{"group.name", "trio"}});
@@ -55,6 +61,21 @@ TEST_P(LifeTest, AClosedWorkerRefusesEverything) {
   // Closing again changes nothing.
   Call(gf_worker_close, group[0], kPatience);
   Call(gf_worker_abort, group[0]);
+}
+
+// Who has waited for that may end the process, where a plugin that still clears up would be in the way.
+TEST_P(LifeTest, NothingOfAWorkerIsLeftWhenItsCloseHasEnded) {
+  auto open_and_close = [&] {
+    Worker worker = OpenWorker(WorkerConfig(transport(), UniqueName(), "worker0", 0));
+    Future end;
+    Call(gf_worker_close_start, worker, kPatience, end.out());
+    worker.reset();
+    Await(end);
+    return OpenFiles();
+  };
+  open_and_close();  // what stays for good
+  const int64_t before = OpenFiles();
+  for (int round = 0; round < 20; ++round) EXPECT_EQ(open_and_close(), before) << round;
 }
 
 TEST_P(LifeTest, ClosingLetsRunningCallsEndBothWays) {
