@@ -67,6 +67,23 @@ TEST_F(TransportsTest, TheDiallerTakesTheFirstOfItsOwnThatThePeerHas) {
   Close({a, b});
 }
 
+TEST_F(TransportsTest, TensorPipeAndThriftServeOneWorker) {
+  const Worker a = Open(R"(["tensorpipe", "thrift"])", "a", 0);
+  const Worker b = Open(R"(["thrift", "tensorpipe"])", "b", 1);
+  const Worker c = Open("thrift", "c", 2);
+  Introduce(a, b);
+  AddPeer(a, 2, "c", "thrift=" + Address(c));
+  AddPeer(c, 0, "a", Address(a));
+  UsePeer(a, "b");
+  UsePeer(a, "c");
+  UsePeer(c, "a");
+  EXPECT_EQ(TransportTo(a, "b"), "tensorpipe");
+  EXPECT_EQ(TransportTo(b, "a"), "thrift");
+  EXPECT_EQ(TransportTo(a, "c"), "thrift");
+  EXPECT_EQ(TransportTo(c, "a"), "thrift");
+  Close({a, b, c});
+}
+
 TEST_F(TransportsTest, WorkersThatShareOnlyASecondChoiceUseIt) {
   const Worker a = Open(R"(["tensorpipe", "sim"])", "a", 0);
   const Worker b = Open("sim", "b", 1);
