@@ -12,11 +12,13 @@ Queue NewQueue() {
   return queue;
 }
 
-Entry Next(const Queue& queue, int64_t timeout) {
+namespace {
+
+std::optional<Entry> NextWithin(const Queue& queue, int64_t timeout) {
   gf_entry raw{};
   size_t count = 0;
   Call(gf_queue_next, queue, &raw, size_t{1}, timeout, &count);
-  if (count == 0) throw std::runtime_error("nothing came in the queue in time");
+  if (count == 0) return std::nullopt;
   Entry entry;
   entry.token = raw.token;
   entry.kind = raw.kind;
@@ -25,6 +27,16 @@ Entry Next(const Queue& queue, int64_t timeout) {
   entry.error = TakeError(raw.code, raw.error);
   return entry;
 }
+
+}  // namespace
+
+Entry Next(const Queue& queue, int64_t timeout) {
+  std::optional<Entry> entry = NextWithin(queue, timeout);
+  if (!entry) throw std::runtime_error("nothing came in the queue in time");
+  return std::move(*entry);
+}
+
+std::optional<Entry> NextIfAny(const Queue& queue) { return NextWithin(queue, 0); }
 
 Server::Server(gf_worker* worker, int threads) : worker_(gf_worker_ref(worker)), queue_(NewQueue()) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <list>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,6 +52,8 @@ struct Entry {
 };
 // Waits for one; throws when none comes in time.
 Entry Next(const Queue& queue, int64_t timeout = kPatience);
+// The one that is there, if any.
+std::optional<Entry> NextIfAny(const Queue& queue);
 Queue NewQueue();
 
 }  // namespace gf
