@@ -18,9 +18,4 @@ void AddPing(CLI::App& app, Chosen chosen);
 void AddTop(CLI::App& app, Chosen chosen);
 void AddTrace(CLI::App& app, Chosen chosen);
 
-// SIGINT or SIGTERM has come: to be looked at between two steps. Installs its handler at the first call.
-bool Interrupted();
-// Sleeps, less long when interrupted.
-void SleepUnlessInterrupted(double seconds);
-
 }  // namespace gradferry::command

@@ -1,10 +1,9 @@
 // See findings.h.
 #include "tools/gradferry/findings.h"
 
-#include <arpa/inet.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -89,15 +88,14 @@ void CheckLimits(Findings& findings) {
   constexpr rlim_t kFiles = 4096;
   const std::string nofile = "nofile is " + text(files.rlim_cur) + " (at most " + text(files.rlim_max) + ")";
   if (files.rlim_cur >= kFiles) {
-    findings.Ok("limits", nofile + ", memlock " + text(locked.rlim_cur));
+    findings.Ok("nofile", nofile);
   } else {
-    findings.Warning("limits", nofile + ": a worker with a hundred peers may run out of descriptors",
+    findings.Warning("nofile", nofile + ": a worker with a hundred peers may run out of descriptors",
                      "ulimit -n 65536, or LimitNOFILE=65536 in the service's unit");
   }
   constexpr rlim_t kLocked = 64 << 20;
-  if (locked.rlim_cur < kLocked) {
-    findings.Ok("limits", "memlock is " + text(locked.rlim_cur) + ": enough for all but ibv, which wants unlimited");
-  }
+  findings.Ok("memlock", "memlock is " + text(locked.rlim_cur) +
+                             (locked.rlim_cur < kLocked ? ": enough for all but ibv, which wants unlimited" : ""));
 }
 
 void CheckClock(Findings& findings) {
@@ -118,29 +116,31 @@ void CheckClock(Findings& findings) {
       " and write it into current_clocksource");
 }
 
-void CheckHostName(Findings& findings) {
-  char name[256] = "";
-  gethostname(name, sizeof(name) - 1);
+void CheckHostName(Findings& findings, const std::string& name) {
   addrinfo hints{};
-  hints.ai_family = AF_INET;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int failed = getaddrinfo(name, nullptr, &hints, &found);
-  const std::string mend = "write `<address of this machine> " + std::string(name) + "` into /etc/hosts";
-  if (failed != 0) {
-    return findings.Warning("host name", std::string(name) + " has no address: " + gai_strerror(failed), mend);
-  }
-  char text[INET_ADDRSTRLEN] = "";
-  const auto address = reinterpret_cast<sockaddr_in*>(found->ai_addr)->sin_addr;
-  inet_ntop(AF_INET, &address, text, sizeof(text));
+  const int failed = getaddrinfo(name.c_str(), nullptr, &hints, &found);
+  const std::string mend = "write `<address of this machine> " + name + "` into /etc/hosts";
+  if (failed != 0) return findings.Warning("host name", name + " has no address: " + gai_strerror(failed), mend);
+  // The first one is what a program takes.
+  char text[NI_MAXHOST] = "";
+  getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof(text), nullptr, 0, NI_NUMERICHOST);
   freeaddrinfo(found);
-  const std::string what = std::string(name) + " is " + text;
-  if ((ntohl(address.s_addr) >> 24) != 127) return findings.Ok("host name", what);
+  const std::string address = text;
+  const std::string what = name + " is " + address;
+  if (address.rfind("127.", 0) != 0 && address != "::1") return findings.Ok("host name", what);
   findings.Warning("host name",
                    what +
                        ", which other machines cannot reach; whoever finds this machine by its name "
                        "(a rendezvous, MASTER_ADDR) will not",
-                   mend + ", or use addresses instead of names");
+                   mend + " instead of that line, or use addresses instead of names");
+}
+
+std::string HostName() {
+  char name[256] = "";
+  gethostname(name, sizeof(name) - 1);
+  return name;
 }
 
 std::set<std::string> MappedFiles(const std::string& prefix) {

@@ -7,6 +7,7 @@
 
 namespace gradferry::command {
 
+// Each check has one finding.
 class Findings {
  public:
   void Ok(const std::string& check, const std::string& what) { Add({check, "ok", what, ""}); }
@@ -37,7 +38,9 @@ class Findings {
 void CheckCma(Findings& findings);
 void CheckLimits(Findings& findings);
 void CheckClock(Findings& findings);
-void CheckHostName(Findings& findings);
+// Whether other machines reach this one by its name.
+void CheckHostName(Findings& findings, const std::string& name);
+std::string HostName();
 
 // The files whose name begins so that this process has mapped.
 std::set<std::string> MappedFiles(const std::string& prefix);

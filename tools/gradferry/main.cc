@@ -1,8 +1,4 @@
 // `gradferry`: the command for people who run workers.
-#include <signal.h>
-#include <time.h>
-
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -14,10 +10,6 @@
 namespace gradferry::command {
 
 namespace {
-
-volatile sig_atomic_t interrupted = 0;
-
-void OnSignal(int) { interrupted = 1; }
 
 std::string Version() {
   std::string text = "gradferry " GRADFERRY_RELEASE ", ABI epoch " + std::to_string(GF_ABI_EPOCH);
@@ -63,24 +55,6 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-
-bool Interrupted() {
-  static const bool installed = [] {
-    struct sigaction action {};
-    action.sa_handler = OnSignal;  // without SA_RESTART: what waits is woken
-    sigaction(SIGINT, &action, nullptr);
-    sigaction(SIGTERM, &action, nullptr);
-    return true;
-  }();
-  (void)installed;
-  return interrupted != 0;
-}
-
-void SleepUnlessInterrupted(double seconds) {
-  timespec left{static_cast<time_t>(seconds), static_cast<long>((seconds - static_cast<time_t>(seconds)) * 1e9)};
-  while (!Interrupted() && nanosleep(&left, &left) != 0 && errno == EINTR) {
-  }
-}
 
 }  // namespace gradferry::command
 

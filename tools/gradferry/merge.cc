@@ -2,6 +2,7 @@
 #include "tools/gradferry/merge.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <optional>
@@ -14,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
+constexpr double kTick = 0.001;  // us: the resolution of a trace
 
 // One side of an exchange.
 struct Side {
@@ -51,16 +53,28 @@ void Check(const Trace& trace) {
   if (!document.is_object() || !document.contains("traceEvents") || !document["traceEvents"].is_array()) {
     throw wrong("it has no array traceEvents");
   }
-  if (!document.contains("otherData") || !document["otherData"].is_object() ||
-      !document["otherData"].value("worker", json()).is_string()) {
+  const json other = document.value("otherData", json());
+  if (other.is_object() && other.contains("workers")) throw wrong("it is a merged one");
+  if (!other.is_object() || !other.value("worker", json()).is_string()) {
     throw wrong("otherData.worker names no worker");
   }
+  if (!other.value("dropped", json(0u)).is_number_unsigned()) throw wrong("otherData.dropped is no number of events");
+  size_t number = 0;
   for (const json& event : document["traceEvents"]) {
-    if (!event.is_object() || !event.value("ph", json()).is_string()) throw wrong("it has an event without ph");
-    if (event["ph"] != "X") continue;
-    for (const char* field : {"ts", "dur", "pid", "tid"}) {
-      if (!event.value(field, json()).is_number()) throw wrong(std::string("it has an event without ") + field);
+    const std::string which = "traceEvents[" + std::to_string(number++) + "]";
+    const json phase = event.is_object() ? event.value("ph", json()) : json();
+    if (!phase.is_string()) throw wrong(which + " has no ph");
+    const bool slice = phase == "X";
+    if (!event.value("name", json()).is_string()) throw wrong(which + " has no name");
+    for (const char* field : {"pid", "tid"}) {
+      const json id = event.value(field, json());
+      if (!id.is_number_integer() || id < 0 || id > INT32_MAX) throw wrong(which + " has no " + field);
     }
+    for (const char* field : {"ts", "dur"}) {
+      const json time = event.value(field, json());
+      if (slice ? !time.is_number() : !time.is_null() && !time.is_number()) throw wrong(which + " has no " + field);
+    }
+    if (slice && event["dur"] < 0) throw wrong(which + " ends before it begins");
   }
 }
 
@@ -89,6 +103,7 @@ std::map<std::string, Exchange> FindExchanges(const std::vector<Trace>& traces) 
 struct Placement {
   double ahead = 0;  // of the first trace's clock
   double error = kUnknown;
+  double moved() const { return error < kUnknown ? -ahead : 0; }
 };
 
 // The way with the smallest error from the first trace to each.
@@ -128,6 +143,39 @@ json Arrow(const char* phase, const std::string& id, const std::string& name, do
   return arrow;
 }
 
+// The last moment of a slice at which an arrow is bound to it: a slice does not hold its end.
+double LastMoment(const Side& side) { return std::max(side.start, side.end - kTick); }
+
+// From the message to its arrival and from the answer to its arrival. An arrow whose end is before its beginning would
+// not be shown, so where the clocks are wrong both move within their slices, and there is none when that does not help.
+// An answer that came when nobody waited for it any more has none either.
+void AddArrows(const std::string& flow, const std::string& name, const Side& sent, const Side& received, json& events) {
+  const double arrived = std::min(std::max(received.start, sent.start), LastMoment(received));
+  if (sent.start <= arrived) {
+    events.push_back(Arrow("s", flow, name, sent.start, sent));
+    events.push_back(Arrow("f", flow, name, arrived, received));
+  }
+  const bool given_up = received.end - received.start > sent.end - sent.start;
+  const double answered = std::max(std::min(LastMoment(received), LastMoment(sent)), received.start);
+  if (!given_up && answered <= LastMoment(sent)) {
+    events.push_back(Arrow("s", flow + "r", name + ": answer", answered, received));
+    events.push_back(Arrow("f", flow + "r", name + ": answer", LastMoment(sent), sent));
+  }
+}
+
+// Workers are processes of the merged trace by their numbers, and exchanges are named by them.
+void CheckNumbers(const std::vector<Trace>& traces) {
+  std::map<json, const Trace*> owners;
+  for (const Trace& trace : traces) {
+    for (const json& event : trace.document["traceEvents"]) {
+      const auto [owner, fresh] = owners.emplace(event["pid"], &trace);
+      if (owner->second == &trace) continue;
+      throw Failure(owner->second->file + " and " + trace.file + " both have worker number " + event["pid"].dump() +
+                    ", under different names: they are not of one group");
+    }
+  }
+}
+
 }  // namespace
 
 json MergeTraces(std::vector<Trace> traces) {
@@ -138,15 +186,23 @@ json MergeTraces(std::vector<Trace> traces) {
     const auto [other, fresh] = files.emplace(worker, trace.file);
     if (!fresh) throw Failure(other->second + " and " + trace.file + " are both of worker " + worker);
   }
+  CheckNumbers(traces);
   auto exchanges = FindExchanges(traces);
   const auto placed = Align(traces.size(), exchanges);
+  // Times from 0 on: Perfetto drops what was before. A worker that nothing leads to stays as it was, else.
+  double least = 0;
+  for (size_t t = 0; t < traces.size(); ++t) {
+    for (const json& event : traces[t].document["traceEvents"]) {
+      if (event.contains("ts")) least = std::min(least, event["ts"].get<double>() + placed[t].moved());
+    }
+  }
   json events = json::array(), workers = json::object();
   uint64_t dropped = 0;
   const std::string reference = traces[0].document["otherData"]["worker"];
   for (size_t t = 0; t < traces.size(); ++t) {
     const json& other = traces[t].document["otherData"];
     const bool known = placed[t].error < kUnknown;
-    const double moved = known ? -placed[t].ahead : 0;
+    const double moved = placed[t].moved() - least;
     for (json& event : traces[t].document["traceEvents"]) {
       if (event.contains("ts")) event["ts"] = event["ts"].get<double>() + moved;
       events.push_back(std::move(event));
@@ -155,17 +211,14 @@ json MergeTraces(std::vector<Trace> traces) {
         {"offset_us", moved}, {"error_us", known ? json(placed[t].error) : json()}, {"clock_of", reference}};
     dropped += other.value("dropped", uint64_t{0});
   }
-  const auto moved = [&](const Side& side, double time) {
-    return time - (placed[side.trace].error < kUnknown ? placed[side.trace].ahead : 0);
-  };
   for (const auto& [flow, exchange] : exchanges) {
     if (!exchange.whole()) continue;
-    const Side &sent = *exchange.sent, &received = *exchange.received;
-    events.push_back(Arrow("s", flow, exchange.name, moved(sent, sent.start), sent));
-    events.push_back(Arrow("f", flow, exchange.name, moved(received, received.start), received));
-    const std::string answer = exchange.name + ": answer";
-    events.push_back(Arrow("s", flow + "r", answer, moved(received, received.end), received));
-    events.push_back(Arrow("f", flow + "r", answer, moved(sent, sent.end), sent));
+    const auto aligned = [&](Side side) {
+      const double moved = placed[side.trace].moved() - least;
+      side.start += moved, side.end += moved;
+      return side;
+    };
+    AddArrows(flow, exchange.name, aligned(*exchange.sent), aligned(*exchange.received), events);
   }
   return {{"traceEvents", std::move(events)},
           {"displayTimeUnit", "ns"},

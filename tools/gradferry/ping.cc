@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/gradferry/commands.h"
+#include "tools/gradferry/interrupt.h"
 #include "tools/gradferry/library.h"
 
 namespace gradferry::command {
@@ -104,11 +105,18 @@ int Run(const Options& options) {
   if (!options.json) {
     printf("worker %s (%d) by %s at %s: connected in %.3f ms\n", options.worker.c_str(), target.id, transport.c_str(),
            target.address.c_str(), first);
+    fflush(stdout);
   }
   std::vector<double> times;
+  std::string error;
   for (uint64_t i = 0; i < options.count && !Interrupted(); ++i) {
     if (i > 0) SleepUnlessInterrupted(options.interval);
-    times.push_back(RoundTrip(library, worker, options));
+    try {
+      times.push_back(RoundTrip(library, worker, options));
+    } catch (const Failure& failure) {
+      error = failure.what();  // what was measured until then is shown all the same
+      break;
+    }
     if (!options.json) printf("%llu: %.3f ms\n", static_cast<unsigned long long>(i + 1), times.back());
     fflush(stdout);
   }
@@ -116,13 +124,16 @@ int Run(const Options& options) {
   std::sort(sorted.begin(), sorted.end());
   const double median = sorted.empty() ? 0 : sorted[sorted.size() / 2];
   if (options.json) {
-    const nlohmann::json report = {{"worker", options.worker}, {"transport", transport},  {"address", target.address},
-                                   {"connect_ms", first},      {"round_trips_ms", times}, {"median_ms", median}};
-    printf("%s\n", report.dump(2).c_str());
+    nlohmann::json report = {{"worker", options.worker}, {"transport", transport},  {"address", target.address},
+                             {"connect_ms", first},      {"round_trips_ms", times}, {"median_ms", median}};
+    if (!error.empty()) report["error"] = error;
+    printf("%s\n", report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else if (!sorted.empty()) {
     printf("%zu answers: least %.3f, median %.3f, most %.3f ms\n", sorted.size(), sorted.front(), median,
            sorted.back());
   }
+  fflush(stdout);
+  if (!error.empty()) throw Failure(error);
   return 0;
 }
 

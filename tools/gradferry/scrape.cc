@@ -2,15 +2,17 @@
 #include "tools/gradferry/scrape.h"
 
 #include <netdb.h>
+#include <poll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
 
+#include "tools/gradferry/interrupt.h"
 #include "tools/gradferry/library.h"
 
 namespace gradferry::command {
@@ -31,32 +33,59 @@ class Socket {
   const int fd_;
 };
 
+using Clock = std::chrono::steady_clock;
+
+// Until the socket is ready for this; "" or why not.
+std::string Wait(const Socket& socket, short events, Clock::time_point deadline) {
+  pollfd looks[] = {{socket.get(), events, 0}, {InterruptFd(), POLLIN, 0}};
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return "no answer in time";
+    const int ready = poll(looks, 2, static_cast<int>(left));
+    if (ready < 0 && errno != EINTR) return strerror(errno);
+    if (ready <= 0) continue;
+    return looks[1].revents != 0 ? "interrupted" : "";
+  }
+}
+
+// A connection, or none and why not.
+std::string Connect(const Socket& socket, const addrinfo& to, Clock::time_point deadline) {
+  if (socket.get() < 0) return strerror(errno);
+  if (connect(socket.get(), to.ai_addr, to.ai_addrlen) == 0) return "";
+  if (errno != EINPROGRESS) return strerror(errno);
+  if (const std::string failed = Wait(socket, POLLOUT, deadline); !failed.empty()) return failed;
+  int error = 0;
+  socklen_t length = sizeof(error);
+  getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+  return error == 0 ? "" : strerror(error);
+}
+
 std::string Get(const std::string& host, const std::string& port, double timeout_s) {
   const auto failure = [&](const std::string& why) {
     return Failure("the metrics at " + host + ":" + port + " cannot be read: " + why);
   };
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   if (const int failed = getaddrinfo(host.c_str(), port.c_str(), &hints, &found); failed != 0) {
     throw failure(gai_strerror(failed));
   }
-  const Socket socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  timeval limit{static_cast<time_t>(timeout_s),
-                static_cast<suseconds_t>(1e6 * (timeout_s - static_cast<time_t>(timeout_s)))};
-  setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-  const bool connected = connect(socket.get(), found->ai_addr, found->ai_addrlen) == 0;
-  const int error = errno;
+  const Socket socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const std::string refused = Connect(socket, *found, deadline);
   freeaddrinfo(found);
-  if (!connected) throw failure(strerror(error));
+  if (!refused.empty()) throw failure(refused);
   const std::string request = "GET /metrics HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n";
+  // It fits into the empty buffer of a new connection.
   if (send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) throw failure(strerror(errno));
   std::string answer;
   char bytes[16384];
   for (;;) {
+    if (const std::string failed = Wait(socket, POLLIN, deadline); !failed.empty()) throw failure(failed);
     const ssize_t count = recv(socket.get(), bytes, sizeof(bytes), 0);
-    if (count < 0) throw failure(errno == EAGAIN ? "no answer in time" : strerror(errno));
+    if (count < 0 && errno == EAGAIN) continue;
+    if (count < 0) throw failure(strerror(errno));
     if (count == 0) break;
     answer.append(bytes, static_cast<size_t>(count));
     if (answer.size() > kMostBytes) throw failure("the answer is too long");

@@ -13,8 +13,8 @@ struct Sample {
   double value = 0;
 };
 
-// target is "host:port", with or without "http://" and "/metrics". Throws Failure when it cannot be read, or when what
-// comes is no such text.
+// target is "host:port", with or without "http://" and "/metrics". Throws Failure when it cannot be read in time, or
+// when what comes is no such text; soon after Interrupted(), too.
 std::vector<Sample> Scrape(const std::string& target, double timeout_s);
 
 // What ParseSamples makes of a text; lines that are none are skipped.

@@ -1,13 +1,17 @@
 // `gradferry top`: a table of a running worker's peers, from its metrics port, anew each second.
+#include <signal.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <memory>
 
 #include "tools/gradferry/commands.h"
+#include "tools/gradferry/interrupt.h"
 #include "tools/gradferry/library.h"
 #include "tools/gradferry/scrape.h"
 
@@ -128,14 +132,16 @@ void Print(const Snapshot& before, const Snapshot& now) {
            Time(Quantile(earlier.durations, peer.durations, 0.5)).c_str(),
            Time(Quantile(earlier.durations, peer.durations, 0.99)).c_str(), peer.in_flight);
   }
-  fflush(stdout);
 }
 
-// The terminal's other screen while it lives, so that what was there comes back at the end, Ctrl-C included.
+// The terminal's other screen while it lives, so that what was there comes back at the end, whatever that is: Ctrl-C, a
+// worker that has died, an error.
 class Screen {
  public:
-  Screen() : on_(isatty(STDOUT_FILENO) != 0) {
-    if (on_) fputs("\033[?1049h\033[?25l", stdout);
+  explicit Screen(bool wanted) : on_(wanted && isatty(STDOUT_FILENO) != 0) {
+    if (!on_) return;
+    fputs("\033[?1049h\033[?25l", stdout);
+    fflush(stdout);
   }
   Screen(const Screen&) = delete;
   ~Screen() {
@@ -151,22 +157,32 @@ class Screen {
   const bool on_;
 };
 
-int Run(const Options& options) {
-  Interrupted();  // from now on Ctrl-C is looked at
+void Watch(const Options& options) {
   Snapshot before = Take(options);
-  if (options.once) {
+  const Screen screen(!options.once);
+  const uint64_t count = options.once ? 1 : options.count;
+  for (uint64_t i = 0; count == 0 || i < count; ++i) {
     SleepUnlessInterrupted(options.interval);
-    Print(before, Take(options));
-    return 0;
-  }
-  const Screen screen;
-  for (uint64_t i = 0; options.count == 0 || i < options.count; ++i) {
-    SleepUnlessInterrupted(options.interval);
-    if (Interrupted()) break;
+    if (Interrupted()) return;
     Snapshot now = Take(options);
     screen.Clear();
     Print(before, now);
+    if (fflush(stdout) != 0) {
+      // Whoever read has seen enough (`| head`); there is nobody to tell.
+      if (errno == EPIPE) return;
+      throw Failure(std::string("the table cannot be written: ") + strerror(errno));
+    }
     before = std::move(now);
+  }
+}
+
+int Run(const Options& options) {
+  InterruptFd();  // from now on signals are looked at
+  signal(SIGPIPE, SIG_IGN);
+  try {
+    Watch(options);
+  } catch (const Failure&) {
+    if (!Interrupted()) throw;
   }
   return 0;
 }

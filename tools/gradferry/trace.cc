@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -19,27 +20,38 @@ struct Options {
 };
 
 Trace Read(const std::string& path) {
+  const auto failure = [&](int error) { return Failure(path + " cannot be read: " + strerror(error)); };
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) throw failure(EISDIR);
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
+  if (!file) throw failure(errno != 0 ? errno : EIO);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file || text.empty()) throw Failure(path + " cannot be read: " + strerror(errno != 0 ? errno : ENODATA));
-  Trace trace{path, nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false)};
-  if (trace.document.is_discarded()) throw Failure(path + " is no JSON");
-  return trace;
+  try {
+    return {path, nlohmann::json::parse(text)};
+  } catch (const nlohmann::json::parse_error& wrong) {
+    // A file that was cut short is wrong at its end.
+    throw Failure(path + " is no JSON: wrong at byte " + std::to_string(wrong.byte) + " of " +
+                  std::to_string(text.size()));
+  } catch (const nlohmann::json::exception&) {
+    throw Failure(path + " is no JSON: it has a number that is none of a trace");
+  }
+}
+
+void Write(const std::string& output, const std::string& text) {
+  const bool to_stdout = output == "-";
+  FILE* const file = to_stdout ? stdout : fopen(output.c_str(), "wbe");
+  const bool written = file != nullptr && fwrite(text.data(), 1, text.size(), file) == text.size() && fflush(file) == 0;
+  const int error = errno;
+  if (file != nullptr && !to_stdout) fclose(file);
+  if (!written) throw Failure((to_stdout ? "the trace" : output) + " cannot be written: " + strerror(error));
 }
 
 int Run(const Options& options) {
   std::vector<Trace> traces;
   for (const std::string& file : options.files) traces.push_back(Read(file));
   const auto merged = MergeTraces(std::move(traces));
-  const std::string text = merged.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  if (options.output == "-") {
-    fwrite(text.data(), 1, text.size(), stdout);
-    return 0;
-  }
-  std::ofstream file(options.output, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) throw Failure(options.output + " cannot be written: " + strerror(errno));
+  Write(options.output, merged.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   for (const auto& [worker, place] : merged["otherData"]["workers"].items()) {
     if (place["error_us"].is_null()) {
       fprintf(stderr, "gradferry: nothing tells how the clock of worker %s goes; its times are as they were\n",
