@@ -68,14 +68,16 @@ at::Tensor Narrowed(const at::Tensor& tensor, uint64_t expanded) {
 }
 
 // The dimensions but the expanded ones, outermost in memory first. Strides of dimensions of size 1 take part, so that
-// the receiver's tensor has the same idea of its memory format.
+// the receiver's tensor has the same idea of its memory format: where two are equal, the inner one is of size 1.
 std::vector<uint8_t> MemoryOrder(const at::Tensor& tensor, uint64_t expanded) {
   std::vector<uint8_t> order;
   for (int64_t d = 0; d < tensor.dim(); ++d) {
     if (!((expanded >> d) & 1)) order.push_back(static_cast<uint8_t>(d));
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](uint8_t a, uint8_t b) { return tensor.stride(a) > tensor.stride(b); });
+  std::stable_sort(order.begin(), order.end(), [&](uint8_t a, uint8_t b) {
+    if (tensor.stride(a) != tensor.stride(b)) return tensor.stride(a) > tensor.stride(b);
+    return tensor.size(a) > 1 && tensor.size(b) == 1;
+  });
   return order;
 }
 

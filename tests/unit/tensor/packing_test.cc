@@ -170,6 +170,17 @@ TEST(DensePacking, ChannelsLastStaysChannelsLast) {
   }
 }
 
+TEST(DensePacking, DimensionsOfSize1KeepTheirStrides) {
+  for (const at::Tensor& tensor :
+       {Values({2, 1, 3, 4}, at::kFloat).contiguous(at::MemoryFormat::ChannelsLast).clone(at::MemoryFormat::Preserve),
+        Values({2, 12}, at::kFloat).as_strided({2, 1, 3, 4}, {12, 1, 4, 1}), Values({3, 1}, at::kFloat).t(),
+        Values({1, 3, 1}, at::kFloat).permute({2, 1, 0})}) {
+    const at::Tensor received = RoundTrip(tensor);
+    ExpectSameValues(received, tensor);
+    EXPECT_EQ(received.strides(), tensor.strides()) << tensor.sizes();
+  }
+}
+
 TEST(DensePacking, RowMajorTensorsNeedNoOrder) {
   EXPECT_TRUE(Pack(at::ones({2, 3}))->description.order.empty());
   EXPECT_TRUE(Pack(at::ones({2, 1, 3}))->description.order.empty());
