@@ -182,7 +182,7 @@ void DistEngine::BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass
   auto waiting = std::find(passes.waiting.begin(), passes.waiting.end(), pass);
   if (waiting == passes.waiting.end()) return;  // failed meanwhile, and gave its turn back
   passes.waiting.erase(waiting);
-  passes.turn.emplace();
+  passes.turn = Turn();
   passes.turn->id = pass->id();
   passes.turn->passes.push_back(pass);
   passes.seen[pass->id().initiator].begun = pass->id().number;
@@ -390,7 +390,7 @@ void DistEngine::TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallbac
     return;
   }
   if (!current) {
-    passes.turn.emplace();
+    passes.turn = Turn();
     passes.turn->id = message.turn;
     seen.begun = message.turn.number;
   }

@@ -21,7 +21,7 @@ Status Link::OnDescriptor(std::string_view header, std::vector<Segment>& segment
   if (!Introduced() && (!segments.empty() || header.size() > kMaxHelloBytes)) {
     return reason_ = Status(Code::kUnauthenticated, "the peer sent data before it introduced itself");
   }
-  arriving_.emplace();
+  arriving_ = Arriving();
   if (reason_ = CheckSeal(header); !reason_.ok()) return reason_;
   const uint16_t agreed = version_, version = FrameVersion(header);
   if (agreed != 0 && version != 0 && version != agreed && !arriving_->duplicate) {
