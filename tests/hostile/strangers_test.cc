@@ -271,7 +271,8 @@ TEST_P(StrangersTest, WhoeverStandsThereInSilenceGoesInTheEnd) {
   scene.ExpectServed();
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, StrangersTest, ::testing::Values(std::string("sim"), std::string("thrift")),
+INSTANTIATE_TEST_SUITE_P(Over, StrangersTest,
+                         ::testing::Values(std::string("sim"), std::string("thrift"), std::string("tensorpipe")),
                          [](const auto& info) { return info.param; });
 
 }  // namespace
