@@ -18,6 +18,9 @@ Result<CallSpec> ReadCall(const std::shared_ptr<Worker>& worker, const gf_call& 
     return Status(Code::kUnsupported, StrCat("gf_call.kind is ", call.kind));
   }
   if (call.profile > 1) return Status(Code::kUnsupported, StrCat("gf_call.profile is ", call.profile));
+  if (call.when_full > GF_WHEN_FULL_FAIL) {
+    return Status(Code::kUnsupported, StrCat("gf_call.when_full is ", call.when_full));
+  }
   if (name.empty()) return InvalidArgument("gf_call.name is empty");
   if (call.no_grad > 1) return Status(Code::kUnsupported, StrCat("gf_call.no_grad is ", call.no_grad));
   if (to.empty() && (call.to_id < 0 || call.to_id > kMaxWorkerId)) {
@@ -31,6 +34,7 @@ Result<CallSpec> ReadCall(const std::shared_ptr<Worker>& worker, const gf_call& 
   spec.timeout = call.deadline;
   spec.record = call.no_grad == 0;
   spec.profile = call.profile == 1;
+  spec.when_full = static_cast<WhenFull>(call.when_full);
   if (call.arguments != nullptr) {
     GF_ASSIGN_OR_RETURN(ListObject * list, Get(call.arguments));
     spec.arguments = list->values;

@@ -76,6 +76,9 @@ const std::vector<ConfigKey>& ConfigKeys() {
        "transport prefers, else 1 MiB."},
 
       {"call.timeout", kDuration, "60s", "", 0, 0, false, "Deadline of calls that are made without one."},
+      {"call.when_full", kString, "wait", "", 0, 0, false,
+       "What a call does when a window (`limits.calls_per_peer` and the three after it, or the peer's own) is full: "
+       "`wait` for room until its deadline, or `fail` with RESOURCE_EXHAUSTED."},
       {"backward.timeout", kDuration, "300s", "", 0, 0, false,
        "Deadline of backward passes that are started without one, on all workers together."},
 
@@ -127,7 +130,18 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.profile_events", kInteger, "10000", "", 1, 1000000, false,
        "Events of the profile of one call, those of the calls made for it included; later ones are counted only."},
       {"limits.calls_per_peer", kInteger, "65536", "", 1, kAny, false,
-       "Calls to one peer that are not answered yet; one more fails with RESOURCE_EXHAUSTED."},
+       "Calls to one peer that are not answered yet; for more see `call.when_full`. The peer's `limits.requests` holds "
+       "as well."},
+      {"limits.bytes_per_peer", kInteger, "17179869184", "", 1, kAny, false,
+       "Bytes of tensors of calls to one peer that are not answered yet. A call that is larger goes when it is alone. "
+       "Half of the peer's `limits.memory_per_peer` holds as well."},
+      {"limits.calls", kInteger, "262144", "", 1, kAny, false,
+       "Calls to all peers together that are not answered yet."},
+      {"limits.bytes", kInteger, "68719476736", "", 1, kAny, false,
+       "Bytes of tensors of calls to all peers together that are not answered yet."},
+      {"limits.memory_per_peer", kInteger, "34359738368", "", 65536, kAny / 4, false,
+       "Bytes that one peer can make this worker hold: of messages that are arriving, of requests that are not "
+       "answered, and of replies that it has not taken. A message beyond that closes the connection."},
       {"limits.pending_connections", kInteger, "64", "", 1, 65536, false,
        "Connections from peers that have not introduced themselves; with one more the oldest of them is closed."},
       {"limits.requests", kInteger, "65536", "", 1, kAny, false,
@@ -199,6 +213,7 @@ std::string CheckString(std::string_view key, const json& value) {
   const auto& text = value.get_ref<const std::string&>();
   if (text.find('\0') != std::string::npos) return "a string without NUL characters";
   if (key == "logging.level") return ParseLogLevel(text) ? "" : "\"debug\", \"info\", \"warning\" or \"error\"";
+  if (key == "call.when_full") return text == "wait" || text == "fail" ? "" : "\"wait\" or \"fail\"";
   if (key == "transport.checksum") return text == "header" || text == "all" ? "" : "\"header\" or \"all\"";
   if (text.empty()) return key != "group.name" ? "" : "a string that is not empty";
   if (key == "worker.name" || key == "group.name") {

@@ -119,6 +119,35 @@ struct CallProfiling {
 
 }  // namespace
 
+namespace {
+
+struct SetTimeLeft {
+  int64_t left;
+  void operator()(Call& call) const { call.time_left = left; }
+  void operator()(RpcWithAutograd& rpc) const { std::visit(*this, rpc.wrapped); }
+  void operator()(RpcWithProfiling& rpc) const { std::visit(*this, rpc.wrapped); }
+  template <class T>
+  void operator()(T&) const {}
+};
+
+// What windows count: about what travels.
+uint64_t TensorBytes(Message& message) {
+  uint64_t bytes = 0;
+  for (const at::Tensor* tensor : MessageTensors(message)) {
+    if (!tensor->defined()) continue;
+    const uint64_t all = tensor->numel() * tensor->element_size();
+    if (tensor->layout() == at::kStrided) {
+      bytes += std::min<uint64_t>(all, tensor->has_storage() ? tensor->storage().nbytes() : all);
+    } else if (tensor->layout() == at::kSparse) {
+      const at::Tensor indices = tensor->_indices(), values = tensor->_values();
+      bytes += indices.numel() * indices.element_size() + values.numel() * values.element_size();
+    }
+  }
+  return bytes;
+}
+
+}  // namespace
+
 // ---- Outgoing ----------------------------------------------------------------------------------------------------
 
 Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
@@ -174,6 +203,14 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
   auto future = std::make_shared<Future>();
   // Counts the call for Close until `done` below is dropped, called or not.
   auto busy = KeepBusy();
+  // The call is not made; why is told by what this function returns.
+  const auto give_up = [&](Departure& departure, const Status& why) {
+    MetricsOf(*to)->calls.Record(kind, why.code(), clock_->Now() - began);
+    if (profiling && profiling->parent) profiling->parent->End(profiling->event);
+    if (span) span->End(CodeName(why.code()));
+    departure.Drop();
+    return fail(why);
+  };
   OutRequest request;
   request.message = std::move(wrapped->message);
   request.record_grad = std::move(wrapped->record_grad);
@@ -183,45 +220,155 @@ Result<std::shared_ptr<Future>> Worker::StartCall(CallSpec spec) {
     request.numbered = [span, id = id_](uint64_t call_id) { span->SetFlow(id, call_id, /*sent=*/true); };
   }
   request.cancel_on_deadline = true;
-  auto sent = SendRequest(*to, std::move(request),
-                          [self = shared_from_this(), future, busy = std::move(busy), context = spec.context,
-                           from = *to, operation, began, profiling, span](Result<DecodedMessage> answer) {
-                            std::shared_ptr<const Profile> profile;
-                            std::map<int32_t, std::string> names;
-                            if (profiling) {
-                              profile = std::make_shared<const Profile>(profiling->Finish(answer));
-                              names = WorkerNames(*profile, [&self](int32_t worker) { return self->NameOf(worker); });
-                              future->SetProfile([profile, names] { return ProfileJson(*profile, names); });
-                            }
-                            auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from)
-                                                       : Result<ValueList>(answer.status());
-                            if (span) span->End(CodeName(outcome.status().code()), profile.get(), names);
-                            if (outcome.ok()) {
-                              future->Complete(std::move(outcome));
-                            } else {
-                              future->Complete(outcome.status()
-                                                   .WithPeer(self->NameOf(from))
-                                                   .WithOperation(operation)
-                                                   .WithElapsed(self->clock_->Now() - began));
-                            }
-                          });
-  if (!sent.ok()) {
-    MetricsOf(*to)->calls.Record(kind, sent.status().code(), clock_->Now() - began);
-    if (profiling && profiling->parent) profiling->parent->End(profiling->event);
-    if (span) span->End(CodeName(sent.status().code()));
-    if (wrapped->message_id != 0) spec.context->RemoveSendFunctions({wrapped->message_id});
-    return fail(sent.status().WithPeer(peer_name));
+  AnswerCallback done = [self = shared_from_this(), future, busy = std::move(busy), context = spec.context, from = *to,
+                         operation, began, profiling, span](Result<DecodedMessage> answer) {
+    std::shared_ptr<const Profile> profile;
+    std::map<int32_t, std::string> names;
+    if (profiling) {
+      profile = std::make_shared<const Profile>(profiling->Finish(answer));
+      names = WorkerNames(*profile, [&self](int32_t worker) { return self->NameOf(worker); });
+      future->SetProfile([profile, names] { return ProfileJson(*profile, names); });
+    }
+    auto outcome = answer.ok() ? self->Unwrap(std::move(*answer), context, from) : Result<ValueList>(answer.status());
+    if (span) span->End(CodeName(outcome.status().code()), profile.get(), names);
+    if (outcome.ok()) {
+      future->Complete(std::move(outcome));
+    } else {
+      future->Complete(outcome.status()
+                           .WithPeer(self->NameOf(from))
+                           .WithOperation(operation)
+                           .WithElapsed(self->clock_->Now() - began));
+    }
+  };
+  auto departure = std::make_shared<Departure>(*to, std::move(request), std::move(done));
+  departure->future = future;
+  departure->kind = kind;
+  departure->began = began;
+  departure->message_id = wrapped->message_id;
+  if (wrapped->message_id != 0) departure->context = spec.context;
+
+  const bool wait = spec.when_full == WhenFull::kDefault ? options_.wait_when_full : spec.when_full == WhenFull::kWait;
+  const uint64_t bytes = TensorBytes(departure->request.message);
+  if (bytes > kInlineBytes && !windows_->Takes(*to, bytes)) {
+    return give_up(*departure, Status(Code::kResourceExhausted, StrCat("the call has ", bytes,
+                                                                       " bytes of tensors, more than "
+                                                                       "limits.memory_per_peer of worker ",
+                                                                       peer_name))
+                                   .WithPeer(peer_name));
   }
-  future->SetCancel([weak = std::weak_ptr<ClientLink>(sent->link), id = sent->call_id] {
-    if (auto alive = weak.lock()) alive->Abandon(id, /*tell=*/true);
-  });
-  future->SetDriver(sent->link);
+  std::string full;
+  if (auto room = windows_->Take(*to, bytes, &full)) {
+    const Status sent = Depart(departure, std::move(room));
+    if (!sent.ok()) return give_up(*departure, sent.WithPeer(peer_name));
+  } else if (wait) {
+    Wait(departure, bytes);
+  } else {
+    return give_up(*departure, Status(Code::kResourceExhausted,
+                                      StrCat("there is no room for another call to worker ", peer_name, ": ", full))
+                                   .WithPeer(peer_name)
+                                   .WithRetry(Retry::kSamePeer));
+  }
   if (spec.parent) {
     spec.parent->OnCancel([weak = std::weak_ptr<Future>(future)] {
       if (auto running = weak.lock()) running->Cancel();
     });
   }
   return future;
+}
+
+Status Worker::Depart(const std::shared_ptr<Departure>& call, Windows::Room room) {
+  auto done = std::make_shared<AnswerCallback>(std::move(call->done));
+  auto sent =
+      SendRequest(call->to, std::move(call->request),
+                  [done, room = std::move(room)](Result<DecodedMessage> answer) { (*done)(std::move(answer)); });
+  if (!sent.ok()) {
+    call->done = std::move(*done);
+    return sent.status();
+  }
+  const auto abandon = [weak = std::weak_ptr<ClientLink>(sent->link), id = sent->call_id] {
+    if (auto alive = weak.lock()) alive->Abandon(id, /*tell=*/true);
+  };
+  if (auto future = call->future.lock()) {
+    future->SetCancel(abandon);
+    future->SetDriver(sent->link);
+  }
+  std::unique_lock lock(call->mutex);
+  const bool cancelled = call->cancelled;  // before there was anything to abandon
+  lock.unlock();
+  if (cancelled) abandon();
+  return OkStatus();
+}
+
+void Worker::Wait(const std::shared_ptr<Departure>& call, uint64_t bytes) {
+  const std::weak_ptr<Departure> weak = call;
+  // Set before it can go, which sets another one.
+  call->future.lock()->SetCancel([weak, weak_self = weak_from_this()] {
+    const auto waiting = weak.lock();
+    const auto self = weak_self.lock();
+    if (!waiting || !self) return;
+    std::unique_lock lock(waiting->mutex);
+    waiting->cancelled = true;
+    const TimerId timer = std::exchange(waiting->timer, 0);
+    lock.unlock();
+    if (timer != 0) self->clock_->Cancel(timer);
+    std::string full;
+    if (!self->windows_->TakeBack(waiting->to, waiting->ticket, &full)) return;
+    self->RecordUnsent(*waiting, Code::kCancelled);
+    waiting->Drop();
+  });
+  auto granted = [self = shared_from_this(), call](Windows::Room room) {
+    // On the pool: one call that fails makes room for the next, and so on.
+    self->Post([self, call, room = std::move(room)]() mutable { self->DepartLate(call, std::move(room)); });
+  };
+  if (auto room = windows_->TakeOrWait(call->to, bytes, granted, &call->ticket)) return granted(std::move(room));
+  if (call->request.deadline == kNever) return;
+  const TimerId timer = clock_->Schedule(call->request.deadline, [weak, weak_self = weak_from_this()] {
+    const auto waiting = weak.lock();
+    const auto self = weak_self.lock();
+    std::string full;
+    if (!waiting || !self || !self->windows_->TakeBack(waiting->to, waiting->ticket, &full)) return;
+    const int64_t elapsed = self->clock_->Now() - waiting->began;
+    self->RecordUnsent(*waiting, Code::kDeadlineExceeded);
+    waiting->Fail(Status(Code::kDeadlineExceeded,
+                         StrCat(waiting->request.operation, " on worker ", self->NameOf(waiting->to), " waited ",
+                                elapsed / 1000000.0, " ms for room and was not sent: ", full))
+                      .WithRetry(Retry::kSamePeer));
+  });
+  std::unique_lock lock(call->mutex);
+  const bool over = call->departed || call->cancelled;
+  if (!over) call->timer = timer;
+  lock.unlock();
+  if (over) clock_->Cancel(timer);
+}
+
+void Worker::RecordUnsent(const Departure& call, Code why) {
+  MetricsOf(call.to)->calls.Record(call.kind, why, clock_->Now() - call.began);
+}
+
+void Worker::DepartLate(const std::shared_ptr<Departure>& call, Windows::Room room) {
+  std::unique_lock lock(call->mutex);
+  call->departed = true;
+  const bool cancelled = call->cancelled;
+  const TimerId timer = std::exchange(call->timer, 0);
+  lock.unlock();
+  if (timer != 0) clock_->Cancel(timer);
+  if (cancelled) {
+    RecordUnsent(*call, Code::kCancelled);
+    return call->Drop();
+  }
+  const auto fail = [&](const Status& why) {
+    RecordUnsent(*call, why.code());
+    call->Fail(why);
+  };
+  if (!room) return fail(Status(Code::kClosed, StrCat("worker ", name(), " is closed")));
+  const int64_t deadline = call->request.deadline, now = clock_->Now();
+  if (deadline != kNever) {
+    if (deadline <= now) {
+      return fail(Status(Code::kDeadlineExceeded, "the call waited for room until its time was over"));
+    }
+    std::visit(SetTimeLeft{deadline - now}, call->request.message);
+  }
+  if (Status sent = Depart(call, std::move(room)); !sent.ok()) fail(sent);
 }
 
 Result<ValueList> Worker::Unwrap(DecodedMessage message, const std::shared_ptr<DistAutogradContext>& context,
@@ -258,6 +405,7 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
     if (Status status = SendNotice(to, message); !status.ok()) fail(status.WithPeer(NameOf(to)));
     return;
   }
+  auto room = windows_->Count(to, TensorBytes(message));
   OutRequest request;
   request.operation = MessageName(message);
   std::shared_ptr<TraceSpan> span;
@@ -266,7 +414,7 @@ void Worker::Send(WorkerId to, Message message, AckCallback done) {
     if (span) request.numbered = [span, id = id_](uint64_t call_id) { span->SetFlow(id, call_id, /*sent=*/true); };
   }
   request.message = std::move(message);
-  auto sent = SendRequest(to, std::move(request), [done, span](Result<DecodedMessage> answer) {
+  auto sent = SendRequest(to, std::move(request), [done, span, room](Result<DecodedMessage> answer) {
     if (span) span->End(CodeName(answer.status().code()));
     if (!answer.ok()) return done(answer.status());
     if (auto* ack = std::get_if<Ack>(&answer->message)) return done(std::move(*ack));
@@ -342,7 +490,7 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
   requests_.fetch_add(1);
   BusyAdd(+1);
   const CallKind kind = call.target == CallTarget::kOperator ? CallKind::kOperator : CallKind::kHandler;
-  auto respond = [self = shared_from_this(), link, call_id, facts, span, kind,
+  auto respond = [self = shared_from_this(), link, call_id, facts, span, kind, held = message.held,
                   arrived = clock_->Now()](Result<ValueList> outcome) {
     link->Done(call_id);
     const char* const code = CodeName(outcome.status().code());
@@ -351,8 +499,8 @@ void Worker::OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, Deco
       const Profile profile = facts.recorder ? facts.recorder->Finish() : Profile();
       span->End(code, &profile, WorkerNames(profile, [&self](int32_t worker) { return self->NameOf(worker); }));
     }
+    self->requests_.fetch_sub(1);  // before the caller knows that there is room for another one
     Status status = self->Respond(link, call_id, facts, std::move(outcome));
-    self->requests_.fetch_sub(1);
     self->BusyAdd(-1);
     return status;
   };
@@ -462,12 +610,25 @@ Result<EncodedFrame> Worker::EncodeReply(Message reply, const std::vector<bool>&
   return EncodeFrame(profiled, record_grad, limits_);
 }
 
-void Worker::SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id) {
+Status Worker::SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id) {
   struct Held {
-    std::shared_ptr<void> busy, memory;
+    std::shared_ptr<void> busy, charge, memory;
   };
-  if (!frame.segments.empty()) frame.owner = std::make_shared<Held>(Held{KeepBusy(), std::move(frame.owner)});
+  // For what says that something larger could not be sent.
+  constexpr uint64_t kSlack = 1 << 20;
+  uint64_t bytes = frame.header.size();
+  for (const FrameSegment& segment : frame.segments) bytes += segment.length;
+  const bool small = frame.segments.empty();
+  MemoryAccount& account = *link.account();
+  Held held{small ? nullptr : KeepBusy(), account.Charge(bytes, small ? kSlack : 0), std::move(frame.owner)};
+  if (!held.charge) {
+    return Status(Code::kResourceExhausted,
+                  StrCat("limits.memory_per_peer (", account.limit(), "): the reply has ", bytes, " bytes, and ",
+                         account.used(), " are held for the peer already"));
+  }
+  frame.owner = std::make_shared<Held>(std::move(held));
   (void)link.SendFrame(std::move(frame), call_id);  // a lost caller needs no answer
+  return OkStatus();
 }
 
 Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
@@ -480,9 +641,8 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
     auto wrapped = Wrap(std::move(reply), facts.context, facts.caller, facts.record);
     if (wrapped.ok()) {
       auto frame = EncodeReply(std::move(wrapped->message), wrapped->record_grad, facts);
-      failed = frame.ok() ? OkStatus() : frame.status();
-      if (frame.ok()) SendReply(*link, std::move(*frame), call_id);
-      if (!frame.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});
+      failed = frame.ok() ? SendReply(*link, std::move(*frame), call_id) : frame.status();
+      if (!failed.ok() && wrapped->message_id != 0) facts.context->RemoveSendFunctions({wrapped->message_id});
     } else {
       failed = wrapped.status();
     }
@@ -494,7 +654,8 @@ Status Worker::Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id
   reply.status = (outcome.ok() ? failed : outcome.status()).WithWorker(name()).WithOperation(facts.name);
   auto frame = EncodeReply(reply, {}, facts);
   if (frame.ok()) {
-    SendReply(*link, std::move(*frame), call_id);
+    // Who takes nothing at all is not waited for.
+    if (Status sent = SendReply(*link, std::move(*frame), call_id); !sent.ok()) link->CloseBecause(std::move(sent));
   } else if (frame.status().code() == Code::kResourceExhausted) {
     // The chain is too long for a frame; the caller must hear something.
     reply.status = Status(reply.status.code(), reply.status.message().substr(0, 1000)).WithWorker(name());

@@ -196,6 +196,8 @@ HelloReply AcceptHandshake::OnHello(const Hello& hello, const PeerInfo& info) {
   if (!reply.status.ok() || reply.layout < 2) return reply;
   reply.capabilities = CapabilitiesOf(*self_);
   reply.nonce = RandomNonce();
+  reply.window_calls = self_->window.calls;
+  reply.window_bytes = self_->window.bytes;
   if (self_->secret.empty()) return reply;
   peer_ = hello.name;
   const std::string transcript = Transcript(hello, reply);

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "impl/base/status.h"
+#include "impl/rpc/windows.h"
 #include "impl/transport/transport.h"
 #include "impl/wire/messages.h"
 
@@ -31,7 +32,8 @@ struct Identity {
   uint64_t incarnation = 0;
   uint16_t protocol_min = kOldestProtocol;
   uint16_t protocol_max = kProtocolVersion;
-  std::string secret;  // empty: none
+  std::string secret;   // empty: none
+  WindowSize window{};  // what it takes of each peer
 };
 
 // "a connection from ADDRESS" or, of what a transport says nothing about, "a connection".

@@ -68,7 +68,7 @@ Status Link::Announced(std::string_view message, std::vector<Segment>& segments)
     if (version_ == 1) return Status(Code::kDataLoss, "version 1 of the protocol knows no messages in chunks");
     if (!segments.empty()) return Status(Code::kDataLoss, "the frame of a message in chunks has segments of its own");
     GF_ASSIGN_OR_RETURN(arriving_->decoder, FrameDecoder::NewInChunks(message, limits()));
-    return OkStatus();
+    return ChargeArriving(message.size());
   }
   std::vector<uint64_t> lengths;
   lengths.reserve(segments.size());
@@ -76,7 +76,18 @@ Status Link::Announced(std::string_view message, std::vector<Segment>& segments)
   GF_ASSIGN_OR_RETURN(arriving_->decoder, FrameDecoder::New(message, lengths, limits()));
   const auto& targets = arriving_->decoder->segments();
   for (size_t i = 0; i < segments.size(); ++i) segments[i].data = targets[i].data;
-  return OkStatus();
+  return ChargeArriving(message.size());
+}
+
+Status Link::ChargeArriving(size_t header_bytes) {
+  if (!account_) return OkStatus();
+  uint64_t bytes = header_bytes;
+  for (const FrameSegment& segment : arriving_->decoder->segments()) bytes += segment.length;
+  arriving_->decoder->held = account_->Charge(bytes);
+  if (arriving_->decoder->held) return OkStatus();
+  return Status(Code::kResourceExhausted,
+                StrCat("limits.memory_per_peer (", account_->limit(), "): a message of ", bytes, " bytes came from ",
+                       PeerName(), ", for which ", account_->used(), " bytes are held already"));
 }
 
 Status Link::PlaceChunk(std::string_view message, std::vector<Segment>& segments) {
@@ -380,13 +391,6 @@ Result<uint64_t> ClientLink::Request(OutRequest& request, AnswerCallback& done) 
   {
     std::lock_guard lock(mutex_);
     if (closed_) return closed_status_;
-    if (pending_.size() >= owner_.max_requests) {
-      return Status(Code::kResourceExhausted, StrCat("limits.calls_per_peer: ", pending_.size(), " calls to worker ",
-                                                     owner_.peer_name, " wait for their answers"))
-          .WithPeer(owner_.peer_name)
-          .WithOperation(pending->operation)
-          .WithRetry(Retry::kSamePeer);
-    }
     pending->done = std::move(done);
     if (request.deadline != kNever) {
       // Under the lock, so that the timer cannot fire before the request is there.

@@ -19,6 +19,7 @@
 #include "impl/rpc/handshake.h"
 #include "impl/rpc/incoming_transfers.h"
 #include "impl/rpc/liveness.h"
+#include "impl/rpc/memory_account.h"
 #include "impl/rpc/metrics.h"
 #include "impl/rpc/outbox.h"
 #include "impl/rpc/ticker.h"
@@ -77,6 +78,8 @@ class Link : public ConnectionEvents {
   // nothing does. Returns when to look again.
   int64_t LookAfter(int64_t now, int64_t grace);
   void Rest();
+  // What the other side makes us hold; null before the introduction.
+  const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   bool suspect() const { return suspect_; }
   // Whose frames these are, when that is known; else null. Lives longer than the link.
   PeerMetrics* peer_metrics() const { return peer_metrics_.load(std::memory_order_acquire); }
@@ -98,6 +101,8 @@ class Link : public ConnectionEvents {
   virtual void Closed(Status status) = 0;
 
   void SetConnection(std::shared_ptr<Connection> connection);
+  // Where what arrives counts. Before the other side has introduced itself.
+  void SetAccount(std::shared_ptr<MemoryAccount> account) { account_ = std::move(account); }
   // Asks the transport for peer_info.
   Status AskForPeer();
   // The version that both sides have agreed upon: all frames carry it from here on.
@@ -120,6 +125,7 @@ class Link : public ConnectionEvents {
   // A frame that is announced: where its segments go.
   Status Announced(std::string_view message, std::vector<Segment>& segments);
   Status PlaceChunk(std::string_view message, std::vector<Segment>& segments);
+  Status ChargeArriving(size_t header_bytes);
   // It has come.
   Status OnWhole(std::unique_ptr<FrameDecoder> decoder);
 
@@ -145,7 +151,8 @@ class Link : public ConnectionEvents {
   };
   std::optional<Arriving> arriving_;
   IncomingTransfers transfers_;
-  uint64_t next_in_ = 0;  // the number of the next frame
+  std::shared_ptr<MemoryAccount> account_;  // null: not known yet
+  uint64_t next_in_ = 0;                    // the number of the next frame
   Status reason_;
 
   mutable std::mutex connection_mutex_;  // guards the next five; before the clock's
@@ -174,9 +181,9 @@ class ClientLink final : public Link, public FutureDriver, public std::enable_sh
   // Who is on the other side, for errors; and what happens when the introduction is over or the connection has ended.
   struct Owner {
     std::string peer_name;
-    uint64_t max_requests = 0;
     PeerMetrics* metrics = nullptr;  // lives longer than the link
     uint64_t first_call_id = 1;
+    std::shared_ptr<MemoryAccount> account;
     std::function<Status(const HelloReply&)> introduced;
     std::function<void(ClientLink*, const Status&)> closed;
   };
@@ -185,6 +192,7 @@ class ClientLink final : public Link, public FutureDriver, public std::enable_sh
       : Link(home), owner_(std::move(owner)), handshake_(std::move(handshake)) {
     SetPeerMetrics(owner_.metrics);
     next_call_id_ = owner_.first_call_id;
+    SetAccount(owner_.account);
   }
 
   // Once, right after connecting: says hello. Frames sent meanwhile wait for the answer.

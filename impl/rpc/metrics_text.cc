@@ -17,11 +17,12 @@ double ValueOf(const Count& count) { return static_cast<double>(count.load(std::
 
 // A peer as it was when the text was asked for.
 struct PeerRow {
+  WorkerId peer = 0;
   std::string name;
-  std::string id;
   std::string state;
   std::string transport;
   std::shared_ptr<ClientLink> link;
+  std::shared_ptr<MemoryAccount> account;
   const PeerMetrics* metrics = nullptr;  // null: nothing was ever heard of it
 };
 
@@ -128,7 +129,8 @@ std::string Worker::MetricsText() const {
       const bool inbound_suspect = inbound != accepted.end() && inbound->second->suspect();
       PeerRow row;
       row.name = peer->member.name;
-      row.id = std::to_string(id);
+      row.peer = id;
+      row.account = peer->account;
       row.link = peer->link;
       row.transport = peer->link                  ? peer->link->transport()
                       : inbound != accepted.end() ? inbound->second->transport()
@@ -153,7 +155,7 @@ std::string Worker::MetricsText() const {
 
   text.Family("gradferry_peer_info", "gauge", "A member of the group, this worker included; always 1.");
   for (const PeerRow& row : rows) {
-    text.Sample({{"peer", row.name}, {"peer_id", row.id}, {"state", row.state}, {"transport", row.transport}}, 1);
+    text.Sample({{"peer", row.name}, {"peer_id", std::to_string(row.peer)}, {"state", row.state}, {"transport", row.transport}}, 1);
   }
   WriteDirections(text, rows, "gradferry_frames_total", "Frames by peer and direction.", &PeerMetrics::frames_sent,
                   &PeerMetrics::frames_received);
@@ -184,6 +186,12 @@ std::string Worker::MetricsText() const {
   text.Family("gradferry_calls_in_flight", "gauge", "Calls and messages to the peer that wait for their answer.");
   for (const PeerRow& row : rows) {
     if (row.link) text.Sample({{"peer", row.name}}, static_cast<double>(row.link->pending()));
+  }
+  text.Family("gradferry_calls_waiting", "gauge", "Calls to the peer that wait for room in a window.");
+  for (const PeerRow& row : rows) text.Sample({{"peer", row.name}}, static_cast<double>(windows_->waiting(row.peer)));
+  text.Family("gradferry_peer_memory_bytes", "gauge", "What the peer makes this worker hold (limits.memory_per_peer).");
+  for (const PeerRow& row : rows) {
+    if (row.account) text.Sample({{"peer", row.name}}, static_cast<double>(row.account->used()));
   }
   text.Family("gradferry_requests_in_flight", "gauge", "Calls of peers that are not answered yet.");
   text.Sample({}, static_cast<double>(requests_.load()));

@@ -136,7 +136,11 @@ Result<WorkerOptions> ReadWorkerOptions(const Config& config) {
   o.limits.nesting = config.GetInt("limits.nesting");
   o.limits.checksum_segments = config.GetString("transport.checksum") == "all";
   o.chunk_bytes = config.GetInt("transport.chunk_bytes");
-  o.calls_per_peer = config.GetInt("limits.calls_per_peer");
+  const auto count = [&config](const char* key) { return static_cast<uint64_t>(config.GetInt(key)); };
+  o.window = {count("limits.calls"), count("limits.bytes")};
+  o.window_per_peer = {count("limits.calls_per_peer"), count("limits.bytes_per_peer")};
+  o.wait_when_full = config.GetString("call.when_full") == "wait";
+  o.memory_per_peer = count("limits.memory_per_peer");
   o.requests = config.GetInt("limits.requests");
   o.pending_connections = config.GetInt("limits.pending_connections");
   GF_RETURN_IF_ERROR(ReadProtocol(config, o));

@@ -8,6 +8,7 @@
 #include "impl/base/log.h"
 #include "impl/base/status.h"
 #include "impl/rpc/liveness.h"
+#include "impl/rpc/windows.h"
 #include "impl/transport/transport_set.h"
 #include "impl/wire/frame.h"
 
@@ -35,7 +36,10 @@ struct WorkerOptions {
   std::vector<std::string> operators;
   WireLimits limits;
   uint64_t chunk_bytes = 0;  // 0: the transport's
-  uint64_t calls_per_peer = 0;
+  WindowSize window;         // of all peers together
+  WindowSize window_per_peer;
+  bool wait_when_full = true;
+  uint64_t memory_per_peer = 0;
   uint64_t requests = 0;
   uint64_t pending_connections = 0;
   std::string secret;  // empty: none

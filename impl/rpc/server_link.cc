@@ -63,6 +63,7 @@ void ServerLink::Admitted() {
   peer_ = hello_.id;
   SetPeerMetrics(worker_->MetricsOf(hello_.id));
   Add(peer_metrics()->accepted);
+  SetAccount(worker_->AccountOf(hello_.id));
   introduced_ = true;
   CancelIntroduction();
 }
@@ -83,9 +84,10 @@ void ServerLink::Record(CallKind kind, Code outcome, int64_t arrived) {
 }
 
 template <class Request>
-std::function<void(Ack)> ServerLink::AckTo(const Request& request) {
+std::function<void(Ack)> ServerLink::AckTo(const Request& request, std::shared_ptr<void> held) {
   const CallKind kind = CallKindOf(request);
-  return [self = shared_from_this(), kind, call_id = request.call_id, arrived = home().clock->Now()](Ack ack) {
+  return [self = shared_from_this(), held = std::move(held), kind, call_id = request.call_id,
+          arrived = home().clock->Now()](Ack ack) {
     self->Record(kind, ack.status.code(), arrived);
     ack.call_id = call_id;
     // When it cannot be sent the connection is gone, and with it the wait of the other side.
@@ -107,26 +109,26 @@ Status ServerLink::OnRequest(DecodedMessage decoded) {
   Message& message = decoded.message;
   const WorkerId from = peer_;
   if (auto* mark = std::get_if<MarkSendFunctions>(&message)) {
-    auto reply = AckTo(*mark);
+    auto reply = AckTo(*mark, decoded.held);
     worker_->engine_.OnMark(from, std::move(*mark), std::move(reply));
   } else if (auto* gradients = std::get_if<PropagateGradients>(&message)) {
-    auto reply = Traced(gradients->call_id, AckTo(*gradients));
+    auto reply = Traced(gradients->call_id, AckTo(*gradients, decoded.held));
     worker_->engine_.OnGradients(from, std::move(*gradients), std::move(reply));
   } else if (auto* finished = std::get_if<MarkFinished>(&message)) {
     worker_->engine_.OnMarkFinished(*finished);
   } else if (auto* needed = std::get_if<MarkNeeded>(&message)) {
-    auto reply = AckTo(*needed);
+    auto reply = AckTo(*needed, decoded.held);
     worker_->engine_.OnNeeded(from, std::move(*needed), std::move(reply));
   } else if (auto* abort = std::get_if<AbortPass>(&message)) {
-    worker_->engine_.OnAbort(from, *abort, AckTo(*abort));
+    worker_->engine_.OnAbort(from, *abort, AckTo(*abort, decoded.held));
   } else if (auto* turn = std::get_if<RequestTurn>(&message)) {
-    worker_->engine_.OnRequestTurn(*turn, AckTo(*turn));
+    worker_->engine_.OnRequestTurn(*turn, AckTo(*turn, decoded.held));
   } else if (auto* turn = std::get_if<EndTurn>(&message)) {
     worker_->engine_.OnEndTurn(*turn);
   } else if (auto* cleanup = std::get_if<CleanupAutogradContext>(&message)) {
     const int64_t context_id = cleanup->context_id;
     // On the pool: freeing a graph takes time.
-    worker_->Post([worker = worker_, from, context_id, reply = AckTo(*cleanup)] {
+    worker_->Post([worker = worker_, from, context_id, reply = AckTo(*cleanup, decoded.held)] {
       worker->OnCleanup(from, context_id);
       reply(Ack{});
     });

@@ -45,8 +45,9 @@ class ServerLink final : public Link, public std::enable_shared_from_this<Server
   Status OnRequest(DecodedMessage message);
   // The reply to gradients, with what happens until then in the worker's trace, when that is on.
   std::function<void(Ack)> Traced(uint64_t call_id, std::function<void(Ack)> reply);
+  // held: FrameDecoder::held of the request.
   template <class Request>
-  std::function<void(Ack)> AckTo(const Request& request);
+  std::function<void(Ack)> AckTo(const Request& request, std::shared_ptr<void> held);
   void CancelRequest(uint64_t call_id);
 
   // Dropped when the connection has ended. Touched by events only, as all that follows but the requests; peer_,

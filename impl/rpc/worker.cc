@@ -34,9 +34,16 @@ Worker::Worker(WorkerOptions options)
       id_(static_cast<WorkerId>(options_.id)),
       incarnation_(NewIncarnation()),
       allowed_(options_.operators),
+      windows_(std::make_shared<Windows>(options_.window, options_.window_per_peer)),
       limits_(options_.limits),
-      identity_{options_.group,        options_.name,  id_, incarnation_, options_.protocol_min,
-                options_.protocol_max, options_.secret},
+      identity_{options_.group,
+                options_.name,
+                id_,
+                incarnation_,
+                options_.protocol_min,
+                options_.protocol_max,
+                options_.secret,
+                {options_.requests, options_.memory_per_peer}},
       trace_(std::make_shared<Trace>(options_.name, id_)),
       container_(id_, incarnation_),
       engine_(this, &container_),
@@ -156,6 +163,7 @@ Status Worker::AddPeer(const ConfigPeer& peer) {
   const std::string address = peer.address.empty() ? entry.member.address : peer.address;
   entry.member = peer;
   entry.member.address = address;
+  if (!entry.account) entry.account = std::make_shared<MemoryAccount>(options_.memory_per_peer);
   ids_by_name_[peer.name] = peer.id;
   return OkStatus();
 }
@@ -203,11 +211,11 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
   }
   ClientLink::Owner owner;
   owner.peer_name = peer.member.name;
-  owner.max_requests = options_.calls_per_peer;
   if (!peer.metrics) peer.metrics = std::make_unique<PeerMetrics>();
   owner.metrics = peer.metrics.get();
   // So that no two calls of this worker have one number, for traces.
   owner.first_call_id = (++links_made_ << 40) + 1;
+  owner.account = peer.account;
   owner.introduced = [self = shared_from_this(), to](const HelloReply& hello) { return self->OnIntroduced(to, hello); };
   owner.closed = [self = shared_from_this(), to](ClientLink* link, const Status& status) {
     self->OnLinkClosed(to, link, status);
@@ -232,6 +240,11 @@ Result<std::shared_ptr<ClientLink>> Worker::LinkTo(WorkerId to) {
       peer.member.address);
   peer.link = link;
   return link;
+}
+
+std::shared_ptr<MemoryAccount> Worker::AccountOf(WorkerId peer) {
+  std::lock_guard lock(peers_mutex_);
+  return peers_[peer].account;
 }
 
 void Worker::ForgetLink(WorkerId to, const std::shared_ptr<ClientLink>& link) {
@@ -281,6 +294,7 @@ Status Worker::OnIntroduced(WorkerId peer, const HelloReply& hello) {
   }
   OnHello(peer, hello.incarnation);
   Add(MetricsOf(peer)->connected);
+  windows_->Announced(peer, {hello.window_calls, hello.window_bytes});
   return OkStatus();
 }
 
@@ -500,6 +514,8 @@ std::string Worker::InfoJson() const {
       peers.push_back({{"id", peer_id},
                        {"name", peer.member.name},
                        {"address", peer.member.address},
+                       {"waiting_calls", windows_->waiting(peer_id)},
+                       {"memory", peer.account ? peer.account->used() : 0},
                        {"transport", link != nullptr ? link->transport() : ""},
                        {"connection", link != nullptr ? DescribePeer(link->peer_info()) : json()},
                        {"state", suspects.count(peer_id) > 0 ? "suspect"
@@ -524,6 +540,7 @@ std::string Worker::InfoJson() const {
                {"contexts", container_.size()},
                {"passes", engine_.active_passes()},
                {"calls", calls},
+               {"waiting_calls", windows_->waiting()},
                {"requests", requests_.load()},
                {"metrics", metrics_.Describe()},
                {"max_context_id", container_.max_id()}};
@@ -635,6 +652,7 @@ void Worker::Drain(int64_t timeout, const Status& closed, bool* cut_short) {
   if (*cut_short) {
     // Before the peers hang up, which would look as if they were lost.
     engine_.FailAll(closed);
+    windows_->Close();
     for (auto& link : clients) link->FailPending(closed);
   }
   for (auto& link : clients) link->SayGoodbye(StrCat("worker ", name(), " closes"));
@@ -659,6 +677,7 @@ void Worker::End(Status pending) {
     }
   }
   engine_.FailAll(pending);
+  windows_->Close();
   for (auto& link : links) link->Fail(pending);
   links.clear();
   metrics_server_.reset();

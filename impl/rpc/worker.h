@@ -28,6 +28,7 @@
 #include "impl/base/live.h"
 #include "impl/engine/dist_engine.h"
 #include "impl/rpc/allow_list.h"
+#include "impl/rpc/departure.h"
 #include "impl/rpc/future.h"
 #include "impl/rpc/link.h"
 #include "impl/rpc/metrics_server.h"
@@ -43,6 +44,9 @@ namespace gradferry {
 
 class ServerLink;
 
+// What a call does when there is no room for it (windows.h); kDefault: what the configuration says.
+enum class WhenFull { kDefault, kWait, kFail };
+
 // What a call needs (gf_call).
 struct CallSpec {
   std::string to;  // empty: by to_id
@@ -56,6 +60,7 @@ struct CallSpec {
   int64_t timeout = 0;  // ns; 0: the default
   bool record = true;
   bool profile = false;  // a parent that is profiled has its calls profiled as well
+  WhenFull when_full = WhenFull::kDefault;
 };
 
 // A registered handler. `deliver` gets every request: with on_pool on the pool, else on the transport's thread, where
@@ -124,6 +129,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     int64_t unreachable_last = 0;
     bool lost = false;                     // given up, until it introduces itself again
     std::unique_ptr<PeerMetrics> metrics;  // null until it is asked for
+    std::shared_ptr<MemoryAccount> account;
   };
 
   explicit Worker(WorkerOptions options);
@@ -151,6 +157,8 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
     std::shared_ptr<ClientLink> link;
     uint64_t call_id = 0;
   };
+  // What this peer makes us hold.
+  std::shared_ptr<MemoryAccount> AccountOf(WorkerId peer);
   Result<Sent> SendRequest(WorkerId to, OutRequest request, AnswerCallback done);
   Status SendNotice(WorkerId to, const Message& message);
   Result<WorkerId> FindPeer(const std::string& name, WorkerId id) const;
@@ -220,14 +228,22 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   };
   Result<Wrapped> Wrap(std::variant<Call, Reply> body, const std::shared_ptr<DistAutogradContext>& context, WorkerId to,
                        bool record);
+  // Sends a call for which there is room. On an error nothing was sent, and `done` is still there.
+  Status Depart(const std::shared_ptr<Departure>& call, Windows::Room room);
+  // The same when it has waited.
+  void DepartLate(const std::shared_ptr<Departure>& call, Windows::Room room);
+  // Counts a call that ended before it was sent.
+  void RecordUnsent(const Departure& call, Code why);
+  void Wait(const std::shared_ptr<Departure>& call, uint64_t bytes);
   Result<ValueList> Unwrap(DecodedMessage message, const std::shared_ptr<DistAutogradContext>& context, WorkerId from);
   void OnCall(const std::shared_ptr<ServerLink>& link, WorkerId from, DecodedMessage message);
   void RunOperator(const std::shared_ptr<Request>& request, const std::string& name, const std::string& overload);
   Result<std::shared_ptr<const Operator>> FindOperator(const std::string& name, const std::string& overload);
   Status Respond(const std::shared_ptr<ServerLink>& link, uint64_t call_id, const Request::Facts& facts,
                  Result<ValueList> outcome);
-  // The worker does not close before the transport has taken the reply's tensors.
-  void SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id);
+  // The worker does not close before the transport has taken the reply's tensors. An error when the peer leaves so much
+  // untaken that there is no memory for it.
+  Status SendReply(ServerLink& link, EncodedFrame frame, uint64_t call_id);
   // A reply as a frame, with the profile if there is one; without its events when they do not fit beside the results.
   Result<EncodedFrame> EncodeReply(Message reply, const std::vector<bool>& record_grad, const Request::Facts& facts);
 
@@ -247,6 +263,7 @@ class Worker final : public std::enable_shared_from_this<Worker>, private Engine
   const WorkerId id_;
   const uint64_t incarnation_;
   const OperatorAllowList allowed_;
+  const std::shared_ptr<Windows> windows_;
   WireLimits limits_;  // the configuration's, and what the transport can carry; set before the first link
   const Identity identity_;
   RpcMetrics metrics_;

@@ -73,6 +73,8 @@ struct DecodedMessage {
   std::vector<bool> requires_grad;  // per tensor of the table
   // What came around a call or reply that is profiled; UnwrapProfiling puts it here.
   std::optional<RpcProfiling> profiling;
+  // FrameDecoder::held.
+  std::shared_ptr<void> held;
 };
 
 // Takes an RpcWithProfiling apart: message becomes what it wrapped. Does nothing to other messages.
@@ -96,6 +98,8 @@ class FrameDecoder {
   // One per length; data is NULL where the length is 0.
   virtual const std::vector<FrameSegment>& segments() const = 0;
   virtual Result<DecodedMessage> Finish() = 0;  // once
+  // Of whoever decodes: kept as long as the message is, which Finish hands it to.
+  std::shared_ptr<void> held;
 };
 
 }  // namespace gradferry

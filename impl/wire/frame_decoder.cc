@@ -94,7 +94,7 @@ class Decoding : public FrameDecoder {
         }
         *places[i] = *std::move(tensor);
       }
-      return DecodedMessage{std::move(message_), std::move(requires_grad_), std::nullopt};
+      return DecodedMessage{std::move(message_), std::move(requires_grad_), std::nullopt, std::move(held)};
     } catch (...) {
       return StatusFromCurrentException().WithOperation(name());
     }

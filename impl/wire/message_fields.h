@@ -79,6 +79,8 @@ struct Fields<HelloReply> {
     codec.Number("capabilities", m.capabilities);
     codec.Fixed("nonce", m.nonce);
     codec.Optional("proof", m.proof);
+    codec.Number("window_calls", m.window_calls);
+    codec.Number("window_bytes", m.window_bytes);
   }
 };
 

@@ -58,6 +58,9 @@ struct HelloReply {
   uint64_t capabilities = 0;
   Bytes32 nonce{};
   std::optional<Bytes32> proof;  // that the accepting side knows the group's secret
+  // What the accepting side takes: calls and bytes of their tensors that are not answered.
+  uint64_t window_calls = UINT64_MAX;
+  uint64_t window_bytes = UINT64_MAX;
 };
 
 // From the side that connected: what it makes of a HelloReply of version 2. OK with the proof that it knows the group's

@@ -502,9 +502,9 @@ GF_API void gf_worker_unref(gf_worker* worker);
 /* JSON: name, id, group, incarnation, address, transport (several with blanks between), state, peers [{name, id,
  * address, transport (of the connection that there is, "" when there is none), connection (null, or what the transport
  * knows of its other side: {address, encrypted, path, and identities where it has proof of names}), state: "idle" |
- * "connected" | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), requests (to be answered),
- * metrics (counts of frames, bytes, lost connections, repeated clean-ups), transport_counters; fields may be added.
- * Two-call string. */
+ * "connected" | "suspect" | "lost"}], contexts, passes, calls (sent and not answered), waiting_calls (for room),
+ * requests (to be answered), metrics (counts of frames, bytes, lost connections, repeated clean-ups),
+ * transport_counters; fields may be added. Two-call string. */
 GF_API int32_t gf_worker_info(gf_worker* worker, char* buffer, size_t capacity, size_t* length, gf_error** error);
 
 /* What the worker has counted since it was made, in Prometheus's text format, as `metrics.listen` of the configuration
@@ -619,6 +619,12 @@ GF_API int32_t gf_request_profile_end(gf_request* request, gf_error** error);
 #define GF_CALL_HANDLER 0u
 #define GF_CALL_OPERATOR 1u
 
+#define GF_WHEN_FULL_DEFAULT 0u /* what call.when_full of the configuration says */
+#define GF_WHEN_FULL_WAIT                                                                                           \
+  1u                         /* the call is sent when there is room, in turn; GF_DEADLINE_EXCEEDED if there is none \
+                                before its deadline. gf_call_start does not block */
+#define GF_WHEN_FULL_FAIL 2u /* GF_RESOURCE_EXHAUSTED, which names the limit */
+
 /* A call to a worker. Strings, bytes and the descriptions of tensors, all together, must fit the header of a frame: 1
  * MiB with the transports that come with the library (GF_RESOURCE_EXHAUSTED otherwise, as for results). Large data
  * travels as tensors, of GF_DTYPE_UINT 8 for instance, which have no such bound. Tensors are sent from their own
@@ -645,6 +651,8 @@ typedef struct gf_call {
   uintptr_t token;     /* for that completion */
   gf_future** ended;   /* gf_call_sync only, may be NULL: receives the call as a future that has ended, whatever its
                           outcome, for gf_future_profile; the caller gives it back */
+  uint32_t when_full;  /* GF_WHEN_FULL_*: what to do when as many calls or bytes are under way as may be (limits.*) */
+  uint32_t reserved;   /* 0 */
 } gf_call;
 
 /* Calls and waits for the results. Blocks. */

@@ -63,6 +63,8 @@ class Receiver final : public Link {
     return !connection->closed;
   }
 
+  using Link::SetAccount;
+
   std::shared_ptr<SlowConnection> connection;
   std::vector<DecodedMessage> came;
   std::vector<std::string> names;
@@ -360,6 +362,25 @@ TEST_F(ChunkTest, AnAnnouncementBeyondTheLimitIsRefused) {
   limits_.message_bytes = 3 * kChunk;
   EXPECT_FALSE(receiver_.Deliver(connection_->Take()));
   ExpectRefused(Code::kResourceExhausted, "limits.message_bytes");
+}
+
+TEST_F(ChunkTest, WhatOnePeerMakesUsHoldHasALimit) {
+  const auto account = std::make_shared<MemoryAccount>(4 * kChunk);
+  receiver_.SetAccount(account);
+  SendCall(1, Bytes(3 * kChunk));
+  EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
+  EXPECT_GT(account->used(), 3 * kChunk);  // as soon as it is announced
+  All();
+  ASSERT_EQ(receiver_.names, Names{"Call"});
+  EXPECT_GT(account->used(), 3 * kChunk);  // and until the message is gone
+  receiver_.came.clear();
+  receiver_.names.clear();
+  EXPECT_EQ(account->used(), 0u);
+  SendCall(2, Bytes(3 * kChunk));
+  SendCall(3, Bytes(2 * kChunk));
+  while (receiver_.end.ok() && !connection_->frames.empty()) receiver_.Deliver(connection_->Take());
+  ExpectRefused(Code::kResourceExhausted, "limits.memory_per_peer (409600): a message of ");
+  EXPECT_EQ(account->used(), 0u);
 }
 
 TEST_F(ChunkTest, AStrangerCannotAnnounceAnything) {

@@ -330,7 +330,7 @@ std::vector<Message> SampleMessages() {
   std::vector<Message> messages;
   messages.emplace_back(Hello{2, 1, 3, "g", "trainer0", 4, 0xfedcba9876543210, kMaxWorkerId, "ps", 9, Sample32(1)});
   messages.emplace_back(Hello{1, 1, 3, "g", "trainer0", 4, 0xfedcba9876543210, kMaxWorkerId, "ps", 0, {}});
-  messages.emplace_back(HelloReply{2, OkStatus(), 1, "ps", 32767, 6, 1ull << 63, Sample32(2), Sample32(3)});
+  messages.emplace_back(HelloReply{2, OkStatus(), 1, "ps", 32767, 6, 1ull << 63, Sample32(2), Sample32(3), 4, 5});
   messages.emplace_back(HelloReply{1, OkStatus(), 1, "ps", 32767, 6, 0, {}, {}});
   messages.emplace_back(
       HelloReply{2, Status(Code::kUnauthenticated, "no"), 1, "ps", 0, 6, 0, Sample32(2), std::nullopt});
