@@ -145,7 +145,7 @@ Result<std::shared_ptr<Pass>> DistEngine::Backward(std::shared_ptr<DistAutogradC
   });
   outer->AddInner(pass);
   pass->SetDeadline(std::min(request.deadline, outer->deadline()));
-  pass->Begin(std::move(*roots));
+  pass->Begin(std::move(*roots), run.later);
   return pass;
 }
 
@@ -160,8 +160,9 @@ void DistEngine::AskForTurn(int64_t context_id, ContextPasses& passes, const std
                             PassRoots roots, Later& later) {
   auto granted = [this, context_id, pass, roots = std::make_shared<PassRoots>(std::move(roots))](const Status& status) {
     if (!status.ok()) return pass->Fail(status);
+    RunLater run;
     std::lock_guard lock(mutex_);
-    BeginTurn(context_id, pass, roots);
+    BeginTurn(context_id, pass, roots, run.later);
   };
   const WorkerId owner = WorkerOfAutogradId(context_id);
   if (owner == peers_->self()) return AddClaim(passes, {pass->id(), std::move(granted)}, later);
@@ -171,12 +172,12 @@ void DistEngine::AskForTurn(int64_t context_id, ContextPasses& passes, const std
 }
 
 void DistEngine::BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass,
-                           const std::shared_ptr<PassRoots>& roots) {
+                           const std::shared_ptr<PassRoots>& roots, Later& later) {
   auto it = contexts_.find(context_id);
   if (it == contexts_.end()) return;  // abandoned meanwhile
   ContextPasses& passes = it->second;
   if (passes.turn && !passes.turn->at_rest()) {  // it has ended elsewhere and does so here in a moment
-    passes.deferred.push_back([=](Later&) { BeginTurn(context_id, pass, roots); });
+    passes.deferred.push_back([=](Later& then) { BeginTurn(context_id, pass, roots, then); });
     return;
   }
   auto waiting = std::find(passes.waiting.begin(), passes.waiting.end(), pass);
@@ -186,7 +187,7 @@ void DistEngine::BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass
   passes.turn->id = pass->id();
   passes.turn->passes.push_back(pass);
   passes.seen[pass->id().initiator].begun = pass->id().number;
-  pass->Begin(std::move(*roots));
+  pass->Begin(std::move(*roots), later);
 }
 
 // ---- Turns ---------------------------------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ void DistEngine::TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallbac
     pass = AddPass(*passes.turn, {message.pass, message.turn, message.retain_graph, message.chosen_inputs},
                    *std::move(context), peers_->WatchPart(message.pass.initiator));
   }
-  pass->OnMark(from, *std::move(tensors), std::move(reply));
+  pass->OnMark(from, *std::move(tensors), std::move(reply), later);
 }
 
 namespace {
@@ -417,14 +418,15 @@ void DistEngine::OnNeeded(WorkerId from, MarkNeeded message, ReplyCallback reply
   std::lock_guard lock(mutex_);
   auto tensors = Tensors(message, "MarkNeeded");
   auto pass = FindPass(message.context_id, message.pass);
-  if (tensors.ok() && pass) return pass->OnNeeded(from, *std::move(tensors), std::move(reply));
+  if (tensors.ok() && pass) return pass->OnNeeded(from, *std::move(tensors), std::move(reply), run.later);
   const Status status = tensors.ok() ? NotRunning(message.pass, message.context_id, *peers_) : tensors.status();
   run.later.push_back([reply = std::move(reply), status] { reply(Answer(status)); });
 }
 
 void DistEngine::OnMarkFinished(const MarkFinished& message) {
+  RunLater run;
   std::lock_guard lock(mutex_);
-  if (auto pass = FindPass(message.context_id, message.pass)) pass->OnMarkFinished();
+  if (auto pass = FindPass(message.context_id, message.pass)) pass->OnMarkFinished(run.later);
 }
 
 void DistEngine::OnGradients(WorkerId from, PropagateGradients message, ReplyCallback reply) {
@@ -435,7 +437,7 @@ void DistEngine::OnGradients(WorkerId from, PropagateGradients message, ReplyCal
 
 void DistEngine::TakeGradients(WorkerId from, PropagateGradients message, ReplyCallback reply, Later& later) {
   if (auto pass = FindPass(message.context_id, message.pass)) {
-    return pass->OnGradients(from, message.message_id, std::move(message.gradients), std::move(reply));
+    return pass->OnGradients(from, message.message_id, std::move(message.gradients), std::move(reply), later);
   }
   auto it = contexts_.find(message.context_id);
   if (it != contexts_.end() && !it->second.deferred.empty()) {  // the mark before it may be among them

@@ -75,9 +75,6 @@ class DistEngine final : public PassOwner {
   bool Retire(Pass& pass, const Status& status, std::function<void()>& finish) override;
 
  private:
-  // What is called after the lock is given back.
-  using Later = std::vector<std::function<void()>>;
-
   // Tells the caller of backward, once, whoever comes first. Any thread.
   class Finish {
    public:
@@ -121,6 +118,7 @@ class DistEngine final : public PassOwner {
     std::optional<PassId> holder;  // whose turn it is
     std::deque<Claim> claims;
   };
+  // Made before the lock is taken, so that it calls after the lock is given back.
   struct RunLater {
     Later later;
     ~RunLater() {
@@ -140,7 +138,8 @@ class DistEngine final : public PassOwner {
   void StartAbort(int64_t context_id, ContextPasses& passes, const Status& status, Later& later);
   void TellAbort(int64_t context_id, Turn& turn);
   void Settle(int64_t context_id, ContextPasses& passes, Later& later);
-  void BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass, const std::shared_ptr<PassRoots>& roots);
+  void BeginTurn(int64_t context_id, const std::shared_ptr<Pass>& pass, const std::shared_ptr<PassRoots>& roots,
+                 Later& later);
   void TakeMark(WorkerId from, MarkSendFunctions message, ReplyCallback reply, Later& later);
   void TakeGradients(WorkerId from, PropagateGradients message, ReplyCallback reply, Later& later);
 

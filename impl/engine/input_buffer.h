@@ -10,6 +10,7 @@ class InputBuffer {
  public:
   // Adds `gradient` to the slot. In place only into memory that nobody but this buffer can see.
   void Add(size_t slot, at::Tensor gradient);
+  const variable_list& slots() const { return slots_; }
   // The gradients, padded with undefined ones to at least `slots`.
   variable_list Take(size_t slots) &&;
 

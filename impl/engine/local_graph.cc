@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "impl/engine/small_parts.h"
 #include "impl/tensor/operators.h"
 #include "impl/tensor/torch_scope.h"
 
@@ -199,6 +200,11 @@ Node* LocalGraph::PeekReady() {
 }
 
 bool LocalGraph::HasReady() { return PeekReady() != nullptr; }
+
+bool LocalGraph::NextIsQuick() {
+  Node* node = PeekReady();
+  return node != nullptr && IsQuick(*node, states_.at(node).buffer.slots());
+}
 
 Status LocalGraph::RunOne() {
   Node* node = PeekReady();

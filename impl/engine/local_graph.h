@@ -70,6 +70,8 @@ class LocalGraph {
 
   // Whether some node can run now. May look at the whole graph, once, when there are potential entries.
   bool HasReady();
+  // Whether the node that RunOne would run takes microseconds (small_parts.h); HasReady() was true.
+  bool NextIsQuick();
   // Runs one node; HasReady() was true. An error names the node.
   Status RunOne();
   // Nodes that have all their contributions but are held back.

@@ -6,12 +6,15 @@
 #include <utility>
 
 #include "impl/engine/current_pass.h"
+#include "impl/engine/small_parts.h"
 
 namespace gradferry {
 namespace {
 
 // How long one task of a pass keeps a thread of the pool before others get a turn.
 constexpr std::chrono::milliseconds kSlice{5};
+// How long one keeps a thread that has brought an event.
+constexpr std::chrono::microseconds kSliceHere{100};
 
 Ack Answer(Status status = OkStatus()) {
   Ack ack;
@@ -47,6 +50,7 @@ Pass::Pass(const PassKind& kind, std::shared_ptr<DistAutogradContext> context, E
     // With chosen inputs nothing runs before all that is decided.
     if (!kind_.chosen_inputs) graph_->AddPotential(send->next_edges());
     unmarked_tensors_ += state.marked.size();
+    if (HasHooks(*send) || !LeadsToFew(send->next_edges(), &small_)) small_ = -1;
     state.send = std::move(send);
   }
 }
@@ -81,22 +85,26 @@ void Pass::SetDeadline(int64_t deadline) {
   deadline_ = deadline;
   if (deadline == kNever) return;
   deadline_timer_ = peers_->clock().Schedule(deadline, [weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->Enqueue(DeadlineEvent{});
+    if (auto self = weak.lock()) self->Enqueue(DeadlineEvent{}, nullptr);
   });
 }
 
-void Pass::Begin(PassRoots roots) { Enqueue(std::move(roots)); }
-void Pass::OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply) {
-  Enqueue(MarkEvent{from, std::move(tensors), std::move(reply)});
+void Pass::Begin(PassRoots roots, Later& later) {
+  if (!LeadsToFew(roots.edges, &small_)) small_ = -1;
+  Enqueue(std::move(roots), &later);
 }
-void Pass::OnNeeded(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply) {
-  Enqueue(NeededEvent{from, std::move(tensors), std::move(reply)});
+void Pass::OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply, Later& later) {
+  Enqueue(MarkEvent{from, std::move(tensors), std::move(reply)}, &later);
 }
-void Pass::OnMarkFinished() { Enqueue(MarkFinishedEvent{}); }
-void Pass::OnPeerLost(WorkerId lost, Status status) { Enqueue(PeerLostEvent{lost, std::move(status)}); }
-void Pass::InnerEnded() { Enqueue(InnerEndedEvent{}); }
-void Pass::OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply) {
-  Enqueue(GradientsEvent{from, message_id, std::move(gradients), std::move(reply)});
+void Pass::OnNeeded(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply,
+                    Later& later) {
+  Enqueue(NeededEvent{from, std::move(tensors), std::move(reply)}, &later);
+}
+void Pass::OnMarkFinished(Later& later) { Enqueue(MarkFinishedEvent{}, &later); }
+void Pass::OnPeerLost(WorkerId lost, Status status) { Enqueue(PeerLostEvent{lost, std::move(status)}, nullptr); }
+void Pass::InnerEnded() { Enqueue(InnerEndedEvent{}, nullptr); }
+void Pass::OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply, Later& later) {
+  Enqueue(GradientsEvent{from, message_id, std::move(gradients), std::move(reply)}, &later);
 }
 
 void Pass::Fail(Status status) {
@@ -109,7 +117,7 @@ void Pass::Fail(Status status) {
   }
   // First: this part's thread may wait for them.
   for (const auto& pass : inner) pass->Fail(status);
-  Enqueue(FailEvent{std::move(status)});
+  Enqueue(FailEvent{std::move(status)}, nullptr);
 }
 
 void Pass::AddGradient(const at::Tensor& tensor, at::Tensor gradient) {
@@ -122,38 +130,44 @@ void Pass::AddInner(const std::shared_ptr<Pass>& pass) {
   inner_passes_.push_back(pass);
 }
 
-void Pass::Enqueue(Event event) {
+void Pass::Enqueue(Event event, Later* later) {
   {
     std::lock_guard lock(mutex_);
     inbox_.push_back(std::move(event));
     if (scheduled_) return;
     scheduled_ = true;
   }
-  peers_->Post([self = shared_from_this()] { self->RunTask(); });
+  if (later == nullptr || small_ < 0) return PostTask();
+  later->push_back([self = shared_from_this()] { self->RunTask(Where::kHere); });
 }
 
-void Pass::RunTask() {
+void Pass::PostTask() {
+  peers_->Post([self = shared_from_this()] { self->RunTask(Where::kPool); });
+}
+
+void Pass::RunTask(Where where) {
   try {
-    RunSlice();
+    RunSlice(where);
   } catch (...) {  // out of memory, in all likelihood; the inbox stays scheduled until the next slice
     FailNow(Here(StatusFromCurrentException()));
-    peers_->Post([self = shared_from_this()] { self->RunTask(); });
+    PostTask();
   }
 }
 
-void Pass::RunSlice() {
-  const auto slice_end = std::chrono::steady_clock::now() + kSlice;
+void Pass::RunSlice(Where where) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + (where == Where::kPool ? Clock::duration(kSlice) : Clock::duration(kSliceHere));
   for (;;) {
     const bool handled = HandleEvents();
     if (!over_ && graph_->HasReady()) {
+      if (where == Where::kHere && !graph_->NextIsQuick()) return PostTask();
       {
         CurrentPassScope scope(this);
         if (Status status = graph_->RunOne(); !status.ok()) FailNow(Here(status));
       }
       nodes_run_.fetch_add(1, std::memory_order_relaxed);
-      if (std::chrono::steady_clock::now() < slice_end) continue;
-      peers_->Post([self = shared_from_this()] { self->RunTask(); });
-      return;
+      if (Clock::now() < end) continue;
+      return PostTask();
     }
     if (handled) continue;
     if (!over_) {
@@ -430,7 +444,10 @@ void Pass::SendTo(WorkerId to, bool mark, Message message) {
     contacted_.insert(to);
   }
   peers_->Send(to, std::move(message), [self = shared_from_this(), mark, to](Result<Ack> ack) {
-    self->Enqueue(AckEvent{mark, to, std::move(ack)});
+    const bool answered = ack.ok();  // on the thread that has read it, not on one that ends a connection
+    Later later;
+    self->Enqueue(AckEvent{mark, to, std::move(ack)}, answered ? &later : nullptr);
+    for (const auto& fn : later) fn();
   });
 }
 

@@ -18,9 +18,10 @@
 // Re-entrant passes. A pass that begins within a node of another one, in the same context, takes that one's turn: the
 // two have parts of their own here, but fail together. The outer one does not end before it.
 //
-// Threads. Events come from any thread into an inbox; one task at a time on the worker's pool takes them, and runs
-// nodes in between: everything below the inbox is touched by that task only. Marks are so never behind more than one
-// node.
+// Threads. Events come from any thread into an inbox; one task at a time takes them, and runs nodes in between:
+// everything below the inbox is touched by that task only. Marks are so never behind more than one node. The task runs
+// on the worker's pool; when the part here is small (small_parts.h), on the thread that has brought the event, for as
+// long as it does nothing but quick nodes.
 #pragma once
 
 #include <algorithm>
@@ -45,6 +46,9 @@
 #include "impl/engine/peers.h"
 
 namespace gradferry {
+
+// What is to be called once no lock is held any more.
+using Later = std::vector<std::function<void()>>;
 
 using ReplyCallback = std::function<void(Ack)>;  // call_id is filled in by who sends it
 
@@ -105,14 +109,14 @@ class Pass : public std::enable_shared_from_this<Pass> {
   // For the initiator, before anything else: the time, on the worker's clock, when the pass fails.
   void SetDeadline(int64_t deadline);
 
-  // Events; any thread. `reply` is called exactly once.
-  void Begin(PassRoots roots);
+  // Events; any thread. `reply` is called exactly once. With `later` the caller lends its thread to a small part.
+  void Begin(PassRoots roots, Later& later);
   // tensors: pairs of message id and output (MarkSendFunctions).
-  void OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply);
-  void OnNeeded(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply);
-  void OnMarkFinished();
+  void OnMark(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply, Later& later);
+  void OnNeeded(WorkerId from, std::vector<std::pair<int64_t, int64_t>> tensors, ReplyCallback reply, Later& later);
+  void OnMarkFinished(Later& later);
   void OnPeerLost(WorkerId lost, Status status);
-  void OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply);
+  void OnGradients(WorkerId from, int64_t message_id, variable_list gradients, ReplyCallback reply, Later& later);
   void Fail(Status status);
 
  private:
@@ -170,9 +174,12 @@ class Pass : public std::enable_shared_from_this<Pass> {
     bool all_live() const { return marked_count == marked.size(); }
   };
 
-  void Enqueue(Event event);
-  void RunTask();
-  void RunSlice();
+  // later: null when the task is to run on the pool.
+  void Enqueue(Event event, Later* later);
+  enum class Where { kPool, kHere };
+  void PostTask();
+  void RunTask(Where where);
+  void RunSlice(Where where);
   // False when the inbox was empty.
   bool HandleEvents();
   void Handle(PassRoots& roots);
@@ -242,6 +249,9 @@ class Pass : public std::enable_shared_from_this<Pass> {
   std::set<WorkerId> contacted_;        // were sent something in this pass
 
   std::atomic<uint64_t> nodes_run_{0};
+
+  // How many more nodes the part here may have to be small; negative: it is not. Set before the first event.
+  int64_t small_ = 256;
 
   // Touched by the task only.
   std::optional<LocalGraph> graph_;

@@ -9,6 +9,8 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -251,6 +253,43 @@ TEST_P(CHooksTest, AnErrorOfAHookEndsThePassWithItAsItsCause) {
   Backward(context, {square});
   EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>({6}));
   kept.reset();
+}
+
+// However small the pass is: the thread that reads the caller's messages runs no code of a user's.
+TEST_P(CHooksTest, AHookThatWaitsKeepsNothingElseWaiting) {
+  Group group(transport(), {"worker0", "worker1"});
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool entered = false, answered = false;
+  group.server(1).On("square", [&](const Request& request) {
+    const Tensor input = TensorAt(Arguments(request), 0);
+    const Tensor square = Mul(input, input);
+    RegisterHook(square, [&](const Tensor&) -> Tensor {
+      std::unique_lock lock(mutex);
+      entered = true;
+      changed.notify_all();
+      changed.wait_for(lock, std::chrono::nanoseconds(kPatience), [&] { return answered; });
+      return Tensor();
+    });
+    return ListOf(square);
+  });
+  group.server(1).On("ping", [](const Request&) { return NewList(); });
+  const Tensor a = WithGrad(Floats({1}, {3}));
+  const Context context = NewContext(group[0]);
+  const Future pass =
+      StartBackward(context, {TensorAt(CallWorker(group[0], "worker1", "square", ListOf(a), In(context)), 0)});
+  {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(changed.wait_for(lock, std::chrono::nanoseconds(kPatience), [&] { return entered; }));
+  }
+  CallWorker(group[0], "worker1", "ping", NewList());
+  {
+    std::lock_guard lock(mutex);
+    answered = true;
+  }
+  changed.notify_all();
+  Await(pass);
+  EXPECT_EQ(ReadFloats(Gradient(context, a)), std::vector<float>({6}));
 }
 
 TEST_P(CHooksTest, AReplacementOfAnotherShapeEndsThePass) {
