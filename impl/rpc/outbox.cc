@@ -11,8 +11,12 @@
 namespace gradferry {
 namespace {
 
-// Chunks that the transport has at a time: one that is being sent, and the next one, so that it never waits for us.
-constexpr uint64_t kWindowChunks = 2;
+// A chunk goes in so many pieces: the transport has one that is being sent, and the next one, so that it never waits
+// for us.
+constexpr uint64_t kPieces = 2;
+// While other frames go by the same connection, pieces are so many times smaller, for so many pieces after each.
+constexpr uint64_t kSmaller = 8;
+constexpr int kSmallerPieces = 32;
 
 // Where neither the configuration nor the transport says anything.
 constexpr uint64_t kUsualChunk = 1 << 20;
@@ -62,12 +66,15 @@ Status Outbox::Send(EncodedFrame frame, uint64_t tag) {
   {
     std::lock_guard lock(mutex_);
     if (!connection_) return Ended();
-    if (direct) return SendNow(std::move(frame), seal, released);
+    if (direct) {
+      if (in_window_ > 0) smaller_pieces_ = kSmallerPieces;
+      return SendNow(std::move(frame), seal, released);
+    }
     auto waiting = std::make_unique<Waiting>();
     Queue& queue = queues_[IsPropagateGradients(frame.header) ? 0 : 1];
     waiting->frame = std::move(frame);
     waiting->tag = tag;
-    waiting->in_chunks = bytes > chunk_bytes_ && peer_takes_chunks_;
+    waiting->in_chunks = bytes > PieceBytes() && peer_takes_chunks_;
     queue.push_back(std::move(waiting));
   }
   Pump();
@@ -128,7 +135,7 @@ void Outbox::Pump() {
   std::unique_lock lock(mutex_);
   if (pumping_) return;  // whoever does looks again, and may be on our own stack
   pumping_ = true;
-  while (connection_ && broken_.ok() && in_window_ < kWindowChunks * chunk_bytes_) {
+  while (connection_ && broken_.ok() && in_window_ < kPieces * PieceBytes()) {
     Queue* const queue = NextQueue();
     if (queue == nullptr) break;
     Status status;
@@ -146,6 +153,10 @@ void Outbox::Pump() {
   pumping_ = false;
   if (!connection_ || queues_[0].size() + queues_[1].size() > 0) return;
   for (EncodedFrame& frame : std::exchange(last_, {})) (void)SendNow(std::move(frame), {}, released);
+}
+
+uint64_t Outbox::PieceBytes() const {
+  return std::max<uint64_t>(chunk_bytes_ / (smaller_pieces_ > 0 ? kPieces * kSmaller : kPieces), 1);
 }
 
 Outbox::Queue* Outbox::NextQueue() {
@@ -172,17 +183,18 @@ Status Outbox::SendPiece(Queue& queue, Released& released, std::unique_ptr<Waiti
     Add(metrics_->transfers_sent);
   }
   GF_ASSIGN_OR_RETURN(EncodedFrame chunk, EncodeFrame(TensorChunk{waiting.transfer}, {}, *limits_));
-  chunk.segments = NextSlices(waiting);
+  chunk.segments = NextSlices(waiting, PieceBytes());
+  if (smaller_pieces_ > 0) --smaller_pieces_;
   chunk.owner = frame.owner;
   GF_RETURN_IF_ERROR(send(std::move(chunk)));
   if (waiting.segment < frame.segments.size()) queue.push_back(std::move(done));
   return OkStatus();
 }
 
-std::vector<FrameSegment> Outbox::NextSlices(Waiting& waiting) const {
+std::vector<FrameSegment> Outbox::NextSlices(Waiting& waiting, uint64_t most) {
   std::vector<FrameSegment> slices;
   const auto& segments = waiting.frame.segments;
-  for (uint64_t left = chunk_bytes_; left > 0 && waiting.segment < segments.size();) {
+  for (uint64_t left = most; left > 0 && waiting.segment < segments.size();) {
     const FrameSegment& segment = segments[waiting.segment];
     const uint64_t length = std::min(left, segment.length - waiting.offset);
     slices.push_back({static_cast<char*>(segment.data) + waiting.offset, length});

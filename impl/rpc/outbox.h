@@ -1,10 +1,10 @@
 // The frames of one connection on their way out: numbers and seals them, and decides when each goes. Owned by a Link.
 //
-// A frame without much data goes to the transport at once. One with more than kDirectBytes of segments waits until the
-// transport has taken what it has of others (a window of bytes), and one with more than a chunk goes in pieces: the
-// header first, sealed as announcement, then frames with slices of the tensors' own memory. So a frame without much
-// data is never behind more than a window of large ones; the large ones take turns, and of two turns one belongs to
-// gradients when there are any. Nothing is copied.
+// A frame without much data goes to the transport at once. Of those with more than kDirectBytes of segments the
+// transport has no more than a chunk at a time, and one with more than half of that goes in pieces: the header first,
+// sealed as announcement, then frames with slices of the tensors' own memory. So a frame without much data is never
+// behind more than a chunk of large ones, and behind less while there are many; the large ones take turns, and of two
+// turns one belongs to gradients when there are any. Nothing is copied.
 //
 // What this makes of the order of frames is said in docs/protocol.md, "Order".
 #pragma once
@@ -74,6 +74,8 @@ class Outbox : public std::enable_shared_from_this<Outbox> {
   void OnTaken(uint64_t bytes);
   // Whether so many bytes of segments need not wait.
   bool IsDirect(uint64_t bytes) const { return bytes <= kDirectBytes && bytes <= chunk_bytes_; }
+  // What goes of a large frame at a time, with mutex_ held.
+  uint64_t PieceBytes() const;
 
   // All with mutex_ held. What they put into `released` is let go of without it.
   using Released = std::vector<std::shared_ptr<void>>;
@@ -84,7 +86,7 @@ class Outbox : public std::enable_shared_from_this<Outbox> {
   Queue* NextQueue();
   // Sends the next of what waits first in the queue; then it goes to the queue's end or, with nothing left, to `done`.
   Status SendPiece(Queue& queue, Released& released, std::unique_ptr<Waiting>& done);
-  std::vector<FrameSegment> NextSlices(Waiting& waiting) const;
+  static std::vector<FrameSegment> NextSlices(Waiting& waiting, uint64_t most);
   void Break(Status why);
 
   const WireLimits* const limits_;
@@ -104,6 +106,7 @@ class Outbox : public std::enable_shared_from_this<Outbox> {
   std::array<Queue, 2> queues_;  // gradients, others
   size_t turn_ = 0;
   uint64_t in_window_ = 0;  // bytes that the transport has of frames that waited
+  int smaller_pieces_ = 0;  // how many more are small, since others go between them
   bool pumping_ = false;
   std::vector<EncodedFrame> last_;
 };

@@ -25,6 +25,15 @@ constexpr int kReadsAtOnce = 32;
 // Small frames whose on_sent waits for the next event; with more of them the loop is woken.
 constexpr size_t kSentAtOnce = 64;
 constexpr uint64_t kSentBytesAtOnce = 64 * 1024;
+// Frames with more than this are not gathered, and for how long the others are.
+constexpr uint64_t kGatherBytes = 16 * 1024;
+constexpr std::chrono::microseconds kGatherTime{50};
+
+uint64_t FrameBytes(const gf_transport_frame& frame) {
+  uint64_t bytes = frame.header_length;
+  for (uint32_t i = 0; i < frame.segment_count; ++i) bytes += frame.segments[i].length;
+  return bytes;
+}
 
 gf_transport_error ToError(const Status& status) {
   gf_transport_error error{};
@@ -177,20 +186,67 @@ void Connection::CancelDeadline() {
 
 // ---- Sending -----------------------------------------------------------------------------------------------------
 
+class Connection::Gathering {
+ public:
+  Gathering() : outer_(std::exchange(current_, this)) {}
+  ~Gathering() {
+    current_ = outer_;
+    Flush();
+  }
+  Gathering(const Gathering&) = delete;
+  Gathering& operator=(const Gathering&) = delete;
+
+  // This thread's; null when it gathers nothing.
+  static Gathering* Current() { return current_; }
+
+  void Add(std::shared_ptr<Connection> connection) {
+    if (std::find(connections_.begin(), connections_.end(), connection) != connections_.end()) return;
+    if (connections_.empty()) since_ = Loop::Clock::now();
+    connections_.push_back(std::move(connection));
+  }
+  // Between two frames: others wait long enough for what this thread does.
+  void FlushIfLate() {
+    if (!connections_.empty() && Loop::Clock::now() - since_ > kGatherTime) Flush();
+  }
+
+ private:
+  void Flush() {
+    for (const auto& connection : connections_) connection->FlushGathered();
+    connections_.clear();
+  }
+
+  static inline thread_local Gathering* current_ = nullptr;
+
+  Gathering* const outer_;
+  Loop::Clock::time_point since_;
+  std::vector<std::shared_ptr<Connection>> connections_;
+};
+
 Status Connection::Send(const gf_transport_frame& frame, void* op) {
   if (Status status = CheckFrame(frame); !status.ok()) return status;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (ended_ && !end_.ok()) return end_;
   if (ended_ || closing_) return {GF_CLOSED, "the connection with " + peer_ + " is closed"};
   if (gateway_ != nullptr) return GiveToClient(frame, op);
-  if (!open_ || blocked_ || !write_error_.empty() || !outbox_.empty()) {
+  if (!open_ || blocked_ || !write_error_.empty()) {
     outbox_.Add(frame, op);
+    return {};
+  }
+  Gathering* const gathering = Gathering::Current();
+  if (gathering != nullptr && (FrameBytes(frame) <= kGatherBytes || !outbox_.empty())) {
+    outbox_.Add(frame, op);
+    gathering->Add(shared_from_this());
+    return {};
+  }
+  if (!outbox_.empty()) {  // gathered by another thread, which may be busy for longer
+    outbox_.Add(frame, op);
+    FlushAndReport();
     return {};
   }
   const IoResult result = outbox_.Write(stream_.get(), frame, op);
   if (result.what == What::kWouldBlock) {
     blocked_ = true;
-    loop_->Change(fd_.get(), Interest(), this);
+    OnBlocked();
   } else if (result.what != What::kBytes) {
     // What the peer has sent before it went is still to be read.
     write_error_ = result.error;
@@ -200,11 +256,31 @@ Status Connection::Send(const gf_transport_frame& frame, void* op) {
   return {};
 }
 
-// Under the lock: what the loop waits for. Of a connection that is driven it hears once, and then is asked again:
-// a socket that has hung up would not let it sleep.
+void Connection::FlushGathered() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (open_ && !ended_ && !blocked_) FlushAndReport();
+}
+
+// Under the lock.
+void Connection::FlushAndReport() {
+  Flush();
+  if (!outbox_.sent().empty()) ScheduleSent();
+}
+
+// Under the lock: who holds the connection writes on when the socket has room.
+void Connection::OnBlocked() {
+  if (holder_ == Holder::kDriver) {
+    ::eventfd_write(driver_wake_, 1);
+  } else {
+    loop_->Change(fd_.get(), Interest(), this);
+  }
+}
+
+// Under the lock: what the loop waits for. Of a connection that is driven it hears no more than once that it has hung
+// up, which would not let it sleep.
 uint32_t Connection::Interest() const {
-  const uint32_t out = blocked_ ? EPOLLOUT : 0u;
-  return holder_ == Holder::kDriver ? EPOLLONESHOT | out : EPOLLIN | out;
+  if (holder_ == Holder::kDriver) return EPOLLONESHOT;
+  return blocked_ ? EPOLLIN | EPOLLOUT : uint32_t{EPOLLIN};
 }
 
 // Under the lock.
@@ -212,7 +288,8 @@ void Connection::Flush() {
   if (!write_error_.empty()) return;
   const IoResult result = outbox_.Flush(stream_.get());
   const bool was_blocked = std::exchange(blocked_, result.what == What::kWouldBlock);
-  if (blocked_ != was_blocked || holder_ == Holder::kDriver) loop_->Change(fd_.get(), Interest(), this);
+  if (blocked_ && !was_blocked) OnBlocked();
+  if (!blocked_ && was_blocked && holder_ != Holder::kDriver) loop_->Change(fd_.get(), Interest(), this);
   if (blocked_ || result.what == What::kBytes) return;
   write_error_ = result.error;
   PostReceive();
@@ -265,11 +342,7 @@ void Connection::ReportSent(void* op, const Status& status) {
 void Connection::OnReady(uint32_t events) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (holder_ == Holder::kDriver) {  // which reads by itself, and tells what has been sent
-      if ((events & EPOLLOUT) != 0) Flush();
-      if (!outbox_.sent().empty()) ::eventfd_write(driver_wake_, 1);
-      return;
-    }
+    if (holder_ == Holder::kDriver) return;  // which reads and writes by itself
   }
   const Turn turn(this);
   try {
@@ -312,6 +385,7 @@ void Connection::PostReceive() {
 }
 
 bool Connection::Receive() {
+  const Gathering gathering;
   try {
     return Read();
   } catch (const std::exception& exception) {  // as in OnReady
@@ -360,6 +434,7 @@ void Connection::OnWholeFrame(uint64_t bytes) {
   shared_->counters.bytes_received += bytes;
   shared_->counters.bytes_copied += reader_.copied() - counted_copies_;
   counted_copies_ = reader_.copied();
+  if (Gathering* gathering = Gathering::Current()) gathering->FlushIfLate();
   shared_->host->on_frame(shared_->host->ctx, token_, GF_OK);
 }
 
@@ -581,6 +656,7 @@ void Connection::Drive(uint64_t until, int32_t (*done)(void* arg), void* arg) {
   spin_.Begin();
   while (!leave()) {
     const bool more = Receive();
+    const bool blocked = WriteOn();
     DeliverSent();
     if (std::exchange(before, received_) != received_) {
       spin_.End();
@@ -589,13 +665,21 @@ void Connection::Drive(uint64_t until, int32_t (*done)(void* arg), void* arg) {
     }
     if (more || spin_.Again()) continue;
     if (shared_->host->now(shared_->host->ctx) >= until) break;
-    Sleep(until, wake.get());
+    Sleep(until, wake.get(), blocked);
   }
   EndDriving();
 }
 
-void Connection::Sleep(uint64_t until, int wake_fd) {
-  pollfd fds[] = {{fd_.get(), POLLIN, 0}, {wake_fd, POLLIN, 0}};
+// The driver writes what waits for the socket; whether some of it still does.
+bool Connection::WriteOn() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (blocked_) Flush();
+  return blocked_;
+}
+
+void Connection::Sleep(uint64_t until, int wake_fd, bool blocked) {
+  const short events = blocked ? POLLIN | POLLOUT : POLLIN;
+  pollfd fds[] = {{fd_.get(), events, 0}, {wake_fd, POLLIN, 0}};
   timespec left{};
   if (until != UINT64_MAX) {
     const uint64_t now = shared_->host->now(shared_->host->ctx);

@@ -8,6 +8,11 @@
 // Sending. A frame goes to the socket on the thread of whoever sends it, as far as the socket takes it; the rest
 // follows on the loop when the socket is ready. on_sent comes on the loop's thread in any case: for a large frame at
 // once, for small ones with the next event or within a millisecond, so that a call need not wake a second thread.
+// What a thread sends while it hands over frames that it has read, by whichever connection, is gathered and goes
+// together when it has handed over all of them, or after kGatherTime: answers to many requests, and the several
+// messages of a backward pass, in one call of the system.
+//
+// Who holds a connection writes what the socket did not take, too.
 //
 // Threads. Send, Close, PeerJson, Drive and WakeDriver: any. The rest: of whoever holds the connection, which is the
 // loop's thread, while it does something for it, or the one in Drive, so that events come one at a time. The loop asks
@@ -86,9 +91,12 @@ class Connection final : public std::enable_shared_from_this<Connection>,
    private:
     const std::shared_ptr<Connection> connection_;
   };
+  // What this thread sends is gathered while one of these lives.
+  class Gathering;
   bool BeginDriving(int wake_fd);
   void EndDriving();
-  void Sleep(uint64_t until, int wake_fd);
+  bool WriteOn();
+  void Sleep(uint64_t until, int wake_fd, bool blocked);
 
   void Connect();
   void OnConnected();
@@ -101,6 +109,9 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   uint32_t Interest() const;
   void Flush();
+  void FlushAndReport();
+  void FlushGathered();
+  void OnBlocked();
   void ScheduleSent();
   void DeliverSent();
 

@@ -16,7 +16,8 @@
 namespace gradferry {
 namespace {
 
-constexpr uint64_t kChunk = 100 * 1024;
+// A chunk, which is what the connection has at most, goes in two pieces.
+constexpr uint64_t kPiece = 100 * 1024;
 constexpr size_t kWindow = 2;
 
 // Keeps what is sent until it is told that the transport has taken it.
@@ -147,15 +148,16 @@ class OutboxTest : public ::testing::Test {
   RpcMetrics metrics_;
   LivenessOptions liveness_;
   StoppedClock clock_;
-  const LinkHome home_{&limits_, &metrics_, &liveness_, &clock_, nullptr, nullptr, kChunk};
-  std::shared_ptr<Outbox> outbox_ = std::make_shared<Outbox>(&limits_, &metrics_, std::make_shared<Silence>(), kChunk);
+  const LinkHome home_{&limits_, &metrics_, &liveness_, &clock_, nullptr, nullptr, kWindow* kPiece};
+  std::shared_ptr<Outbox> outbox_ =
+      std::make_shared<Outbox>(&limits_, &metrics_, std::make_shared<Silence>(), kWindow* kPiece);
   std::shared_ptr<SlowConnection> connection_;
   Receiver receiver_{&home_};
 };
 
 TEST_F(OutboxTest, ALargeMessageComesFromItsChunks) {
   // A small tensor in the inline segment, two large ones, and chunks that end within and at the end of segments.
-  const std::vector<at::Tensor> tensors = {Bytes(10), Bytes(2 * kChunk - 10), Bytes(kChunk / 2)};
+  const std::vector<at::Tensor> tensors = {Bytes(10), Bytes(2 * kPiece - 10), Bytes(kPiece / 2)};
   Call call;
   call.call_id = 7;
   call.name = "f";
@@ -170,40 +172,41 @@ TEST_F(OutboxTest, ALargeMessageComesFromItsChunks) {
 }
 
 TEST_F(OutboxTest, NothingIsCopied) {
-  const at::Tensor tensor = Bytes(3 * kChunk);
+  const at::Tensor tensor = Bytes(3 * kPiece);
   SendCall(1, tensor);
   connection_->Take();  // the announcement
   const OutFrame chunk = connection_->Take();
   ASSERT_EQ(chunk.segments.size(), 1u);
   EXPECT_EQ(chunk.segments[0].data, tensor.data_ptr());
-  EXPECT_EQ(chunk.segments[0].length, kChunk);
+  EXPECT_EQ(chunk.segments[0].length, kPiece);
 }
 
-TEST_F(OutboxTest, SmallFramesAreNotBehindMoreThanTheWindow) {
-  SendCall(1, Bytes(10 * kChunk));
+TEST_F(OutboxTest, SmallFramesAreNotBehindMoreThanAChunkAndLessWhenThereAreMany) {
+  SendCall(1, Bytes(10 * kPiece));
   Send(Cancel{5});
   SendCall(6, Bytes(1000));
   EXPECT_EQ(connection_->frames.size(), 1 + kWindow + 2);
   const Names all = All();
   EXPECT_EQ(Names(all.begin(), all.begin() + 5), (Names{"announcement", "chunk of 0", "chunk of 0", "Cancel", "Call"}));
-  EXPECT_EQ(all.size(), 1 + 10 + 2);
+  // 32 pieces of an eighth, and then whole ones again.
+  EXPECT_EQ(all.size(), 1 + 2 + 2 + 32 + 4);
   EXPECT_EQ(receiver_.names, (Names{"Cancel", "Call", "Call"}));
   EXPECT_EQ(metrics_.transfers_sent, 1u);
 }
 
 TEST_F(OutboxTest, LargeMessagesTakeTurns) {
-  SendCall(1, Bytes(4 * kChunk));  // frame 0; two chunks go at once
-  SendCall(2, Bytes(2 * kChunk));
-  SendCall(3, Bytes(kChunk));  // not more than one chunk: a frame of its own
+  SendCall(1, Bytes(4 * kPiece));  // frame 0; two chunks go at once
+  SendCall(2, Bytes(2 * kPiece));
+  SendCall(3, Bytes(kPiece));  // not more than one chunk: a frame of its own
   EXPECT_EQ(All(), (Names{"announcement", "chunk of 0", "chunk of 0", "chunk of 0", "announcement", "chunk of 4",
                           "Call", "chunk of 0", "chunk of 4"}));
   EXPECT_EQ(receiver_.names, (Names{"Call", "Call", "Call"}));
 }
 
 TEST_F(OutboxTest, EveryOtherTurnBelongsToGradients) {
-  SendCall(1, Bytes(4 * kChunk));  // frame 0
-  SendCall(2, Bytes(4 * kChunk));
-  SendGradients(3, Bytes(3 * kChunk));
+  SendCall(1, Bytes(4 * kPiece));  // frame 0
+  SendCall(2, Bytes(4 * kPiece));
+  SendGradients(3, Bytes(3 * kPiece));
   const Names all = All();
   EXPECT_EQ(Names(all.begin(), all.begin() + 10),
             (Names{"announcement", "chunk of 0", "chunk of 0", "announcement", "chunk of 3", "chunk of 0", "chunk of 3",
@@ -212,7 +215,7 @@ TEST_F(OutboxTest, EveryOtherTurnBelongsToGradients) {
 }
 
 TEST_F(OutboxTest, WhatIsGivenUpIsNotSent) {
-  const at::Tensor begun = Bytes(10 * kChunk), waiting = Bytes(10 * kChunk);
+  const at::Tensor begun = Bytes(10 * kPiece), waiting = Bytes(10 * kPiece);
   SendCall(1, begun);
   SendCall(2, waiting);
   EXPECT_TRUE(outbox_->GiveUp(2));
@@ -228,7 +231,7 @@ TEST_F(OutboxTest, WhatIsGivenUpIsNotSent) {
 }
 
 TEST_F(OutboxTest, WhatIsSentInFullCannotBeGivenUp) {
-  SendCall(1, Bytes(2 * kChunk));
+  SendCall(1, Bytes(2 * kPiece));
   EXPECT_FALSE(outbox_->GiveUp(1));
   All();
   EXPECT_EQ(receiver_.names, Names{"Call"});
@@ -236,15 +239,15 @@ TEST_F(OutboxTest, WhatIsSentInFullCannotBeGivenUp) {
 
 TEST_F(OutboxTest, APeerOfTheFirstVersionGetsMessagesInOneFrame) {
   outbox_->SetVersion(1, /*peer_takes_chunks=*/false);
-  SendCall(1, Bytes(10 * kChunk));
-  SendCall(2, Bytes(10 * kChunk));
+  SendCall(1, Bytes(10 * kPiece));
+  SendCall(2, Bytes(10 * kPiece));
   EXPECT_EQ(FrameVersion(connection_->frames[0].header), 1);
   EXPECT_EQ(connection_->frames.size(), 1u);
   EXPECT_EQ(All(), (Names{"Call", "Call"}));
 }
 
 TEST_F(OutboxTest, GoodbyeIsLast) {
-  SendCall(1, Bytes(5 * kChunk));
+  SendCall(1, Bytes(5 * kPiece));
   outbox_->SendLast(*EncodeFrame(Goodbye{"bye"}, {}, limits_));
   Send(Cancel{5});
   All();
@@ -252,7 +255,7 @@ TEST_F(OutboxTest, GoodbyeIsLast) {
 }
 
 TEST_F(OutboxTest, AConnectionThatEndsFreesWhatWaits) {
-  const at::Tensor tensor = Bytes(10 * kChunk);
+  const at::Tensor tensor = Bytes(10 * kPiece);
   SendCall(1, tensor);
   EXPECT_TRUE(outbox_->Close().ok());
   connection_->frames.clear();
@@ -261,7 +264,7 @@ TEST_F(OutboxTest, AConnectionThatEndsFreesWhatWaits) {
 }
 
 TEST_F(OutboxTest, AChunkThatCannotBeSentEndsTheConnection) {
-  SendCall(1, Bytes(10 * kChunk));
+  SendCall(1, Bytes(10 * kPiece));
   connection_->refuse = true;
   Next();
   Next();
@@ -294,11 +297,11 @@ class ChunkTest : public OutboxTest {
     return Sealed(std::move(frame), number);
   }
 
-  std::vector<char> memory_ = std::vector<char>(4 * kChunk);
+  std::vector<char> memory_ = std::vector<char>(4 * kPiece);
 };
 
 TEST_F(ChunkTest, ADoubledChunkIsDropped) {
-  const at::Tensor tensor = Bytes(3 * kChunk);
+  const at::Tensor tensor = Bytes(3 * kPiece);
   SendCall(1, tensor);
   while (!connection_->frames.empty()) {
     const OutFrame frame = connection_->Take();
@@ -311,17 +314,17 @@ TEST_F(ChunkTest, ADoubledChunkIsDropped) {
 }
 
 TEST_F(ChunkTest, ADamagedChunkIsSeen) {
-  at::Tensor tensor = Bytes(3 * kChunk);
+  at::Tensor tensor = Bytes(3 * kPiece);
   SendCall(1, tensor);
   EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
   OutFrame chunk = connection_->Take();
-  static_cast<char*>(chunk.segments[0].data)[kChunk - 1] ^= 1;
+  static_cast<char*>(chunk.segments[0].data)[kPiece - 1] ^= 1;
   EXPECT_FALSE(receiver_.Deliver(chunk));
   ExpectRefused(Code::kDataLoss, "the tensors of frame 1 of the connection from worker b are damaged");
 }
 
 TEST_F(ChunkTest, AMissingChunkIsNamed) {
-  SendCall(1, Bytes(3 * kChunk));
+  SendCall(1, Bytes(3 * kPiece));
   EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
   connection_->Take();
   EXPECT_FALSE(receiver_.Deliver(connection_->Take()));
@@ -334,14 +337,14 @@ TEST_F(ChunkTest, AChunkOfNothingIsRefused) {
 }
 
 TEST_F(ChunkTest, AChunkLongerThanItsMessageIsRefused) {
-  SendCall(1, Bytes(2 * kChunk));
+  SendCall(1, Bytes(2 * kPiece));
   EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
-  EXPECT_FALSE(receiver_.Deliver(Chunk(0, 2 * kChunk + 1, 1)));
+  EXPECT_FALSE(receiver_.Deliver(Chunk(0, 2 * kPiece + 1, 1)));
   ExpectRefused(Code::kDataLoss, "TensorChunk: a slice of ");
 }
 
 TEST_F(ChunkTest, AnEmptyChunkIsRefused) {
-  SendCall(1, Bytes(2 * kChunk));
+  SendCall(1, Bytes(2 * kPiece));
   EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
   EXPECT_FALSE(receiver_.Deliver(Chunk(0, 0, 1)));
   ExpectRefused(Code::kDataLoss, "TensorChunk");
@@ -358,8 +361,8 @@ TEST_F(ChunkTest, AMessageWithoutTensorsDoesNotComeInChunks) {
 }
 
 TEST_F(ChunkTest, AnAnnouncementBeyondTheLimitIsRefused) {
-  SendCall(1, Bytes(3 * kChunk));
-  limits_.message_bytes = 3 * kChunk;
+  SendCall(1, Bytes(3 * kPiece));
+  limits_.message_bytes = 3 * kPiece;
   EXPECT_FALSE(receiver_.Deliver(connection_->Take()));
   ExpectRefused(Code::kResourceExhausted, "limits.message_bytes");
 }
@@ -384,7 +387,7 @@ TEST_F(ChunkTest, WhatOnePeerMakesUsHoldHasALimit) {
 }
 
 TEST_F(ChunkTest, AStrangerCannotAnnounceAnything) {
-  SendCall(1, Bytes(3 * kChunk));
+  SendCall(1, Bytes(3 * kPiece));
   receiver_.introduced = false;
   EXPECT_FALSE(receiver_.Deliver(connection_->Take()));
   ExpectRefused(Code::kUnauthenticated, "before it introduced itself");
