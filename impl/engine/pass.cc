@@ -7,6 +7,7 @@
 
 #include "impl/engine/current_pass.h"
 #include "impl/engine/small_parts.h"
+#include "impl/trace/recording.h"
 
 namespace gradferry {
 namespace {
@@ -146,6 +147,7 @@ void Pass::PostTask() {
 }
 
 void Pass::RunTask(Where where) {
+  const RecordingPause pause;  // the thread that has brought an event may be in the middle of a call
   try {
     RunSlice(where);
   } catch (...) {  // out of memory, in all likelihood; the inbox stays scheduled until the next slice

@@ -59,6 +59,9 @@ Recording::~Recording() {
   recorder_->End(own_);
 }
 
+RecordingPause::RecordingPause() : paused_(std::exchange(innermost, nullptr)) {}
+RecordingPause::~RecordingPause() { innermost = paused_; }
+
 uint32_t Recording::CurrentEvent(const ProfileRecorder& recorder) {
   for (const Recording* recording = innermost; recording != nullptr; recording = recording->outer_) {
     if (recording->recorder_.get() == &recorder) return recording->current_;

@@ -33,4 +33,15 @@ class Recording {
   Recording* outer_ = nullptr;
 };
 
+// While it lives this thread records for nobody: what it does then belongs to something else.
+class RecordingPause {
+ public:
+  RecordingPause();
+  RecordingPause(const RecordingPause&) = delete;
+  ~RecordingPause();
+
+ private:
+  Recording* const paused_;
+};
+
 }  // namespace gradferry

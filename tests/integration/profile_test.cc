@@ -120,6 +120,24 @@ TEST_P(ProfileTest, ShowsNestedCallsWithinTheirParents) {
   threads.Join();
 }
 
+// Not even when the handler's own thread runs the nodes.
+TEST_P(ProfileTest, PassesOfAHandlerAreNotInIt) {
+  Group group(transport(), {"worker0", "worker1", "worker2"});
+  gf_worker* const middle = group[1];
+  group.server(1).On("train", [&](const Request& request) {
+    const Working working(request);
+    const Tensor x = WithGrad(Floats({2}, {1, 2}));
+    const Context context = NewContext(middle);
+    const Tensor there = RemoteOp(middle, "worker2", In(context), "aten::mul.Tensor", x, x);
+    Backward(context, {Op("aten::sum", Op("aten::sigmoid", there))});
+    return ListOf(Gradient(context, x));
+  });
+  const json profile = Profiled(group[0], "worker1", "train", NewList());
+  const std::string handler = "worker0:call:train > worker1:request:train > worker1:handler:train";
+  EXPECT_TRUE(Has(Paths(profile), handler + " > worker1:operator:aten::sigmoid")) << profile;
+  for (const std::string& path : Paths(profile)) EXPECT_EQ(path.find("sigmoid_backward"), std::string::npos) << path;
+}
+
 TEST_P(ProfileTest, OfACallThatFailed) {
   Group group(transport(), {"worker0", "worker1"});
   group.server(1).On("fail", [&](const Request& request) -> List {
