@@ -243,7 +243,7 @@ TEST_P(FlowControlTest, CallsThatWaitFailOneByOneWhenNobodyIsThere) {
   EXPECT_EQ(Waiting(caller()), 0);
 }
 
-GF_OVER_ALL_TRANSPORTS(FlowControlTest);
+GF_OVER_ALL_WAYS(FlowControlTest);
 
 }  // namespace
 }  // namespace gf
