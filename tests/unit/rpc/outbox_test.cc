@@ -368,19 +368,19 @@ TEST_F(ChunkTest, AnAnnouncementBeyondTheLimitIsRefused) {
 }
 
 TEST_F(ChunkTest, WhatOnePeerMakesUsHoldHasALimit) {
-  const auto account = std::make_shared<MemoryAccount>(4 * kChunk);
+  const auto account = std::make_shared<MemoryAccount>(4 * kPiece);
   receiver_.SetAccount(account);
-  SendCall(1, Bytes(3 * kChunk));
+  SendCall(1, Bytes(3 * kPiece));
   EXPECT_TRUE(receiver_.Deliver(connection_->Take()));
-  EXPECT_GT(account->used(), 3 * kChunk);  // as soon as it is announced
+  EXPECT_GT(account->used(), 3 * kPiece);  // as soon as it is announced
   All();
   ASSERT_EQ(receiver_.names, Names{"Call"});
-  EXPECT_GT(account->used(), 3 * kChunk);  // and until the message is gone
+  EXPECT_GT(account->used(), 3 * kPiece);  // and until the message is gone
   receiver_.came.clear();
   receiver_.names.clear();
   EXPECT_EQ(account->used(), 0u);
-  SendCall(2, Bytes(3 * kChunk));
-  SendCall(3, Bytes(2 * kChunk));
+  SendCall(2, Bytes(3 * kPiece));
+  SendCall(3, Bytes(2 * kPiece));
   while (receiver_.end.ok() && !connection_->frames.empty()) receiver_.Deliver(connection_->Take());
   ExpectRefused(Code::kResourceExhausted, "limits.memory_per_peer (409600): a message of ");
   EXPECT_EQ(account->used(), 0u);
