@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include "impl/base/log.h"
@@ -15,7 +16,7 @@ namespace {
 // for us.
 constexpr uint64_t kPieces = 2;
 // While other frames go by the same connection, pieces are so many times smaller, for so many pieces after each.
-constexpr uint64_t kSmaller = 8;
+constexpr uint64_t kSmaller = 16;
 constexpr int kSmallerPieces = 32;
 
 // Where neither the configuration nor the transport says anything.
@@ -145,9 +146,12 @@ void Outbox::Pump() {
       status = StatusFromCurrentException();
     }
     if (!status.ok()) Break(std::move(status));
+    const bool hurry = smaller_pieces_ > 0;
     lock.unlock();
     released.clear();
     done.reset();
+    // Whoever waits for an answer meanwhile runs first: copying never sleeps, and would have its whole slice of time.
+    if (hurry) std::this_thread::yield();
     lock.lock();
   }
   pumping_ = false;

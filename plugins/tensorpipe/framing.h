@@ -39,7 +39,7 @@ constexpr uint64_t kTensorFrom = 256 * 1024;
 // What the host sends of a large segment at a time. 64 MiB from one process to another by cma, in pieces of 1, 4, 16
 // and 64 MiB, take 29, 25, 38 and 231 ms at best on a loaded machine with two processors: larger pieces are fresh
 // memory each time.
-constexpr uint64_t kChunk = 4 * 1024 * 1024;
+constexpr uint64_t kChunk = 8 * 1024 * 1024;
 // TensorPipe's shm transport writes a length in 32 bits, and the reader aborts its process when it is not what it was
 // told.
 constexpr uint64_t kMaxSegmentOverShm = 0xFFFFFFFFu;

@@ -21,7 +21,7 @@ namespace gradferry::thrift {
 namespace {
 
 // A piece of this size keeps other frames waiting for less than a millisecond, and costs no throughput.
-constexpr uint64_t kChunk = 1024 * 1024;
+constexpr uint64_t kChunk = 2 * 1024 * 1024;
 
 Instance* From(gf_transport* transport) { return reinterpret_cast<Instance*>(transport); }
 Connection* From(gf_transport_conn* conn) { return reinterpret_cast<Connection*>(conn); }
