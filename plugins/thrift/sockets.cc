@@ -78,7 +78,8 @@ void TuneTcp(int fd, const Options& options) {
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (idle + 15) * 1000);
 }
 
-void TuneLocal(int fd) { SetOption(fd, SOL_SOCKET, SO_SNDBUF, 1024 * 1024); }
+// Enough for a stream at full speed, and all of it is ahead of whatever is sent next.
+void TuneLocal(int fd) { SetOption(fd, SOL_SOCKET, SO_SNDBUF, 256 * 1024); }
 
 Status CheckPeerUser(int fd) {
   ucred peer{};
