@@ -36,9 +36,9 @@ constexpr uint64_t kMaxInline = 64 * 1024;  // of all segments of a frame togeth
 // Reading the sender's memory saves a copy, and costs a message more and a hop to another thread. Up to here that is
 // too much; from about 512 KiB on it pays.
 constexpr uint64_t kTensorFrom = 256 * 1024;
-// What the host sends of a large segment at a time. 64 MiB from one process to another by cma, in pieces of 1, 4, 16
-// and 64 MiB, take 29, 25, 38 and 231 ms at best on a loaded machine with two processors: larger pieces are fresh
-// memory each time.
+// What the host has under way of a large segment, in two pieces. 64 MiB from one process to another by cma, in pieces of
+// 1, 4, 16 and 64 MiB, take 29, 25, 38 and 231 ms at best on a loaded machine with two processors: larger pieces are
+// fresh memory each time.
 constexpr uint64_t kChunk = 8 * 1024 * 1024;
 // TensorPipe's shm transport writes a length in 32 bits, and the reader aborts its process when it is not what it was
 // told.

@@ -20,7 +20,8 @@ GF_TRANSPORT_NOTE;
 namespace gradferry::thrift {
 namespace {
 
-// A piece of this size keeps other frames waiting for less than a millisecond, and costs no throughput.
+// What the host has under way of a large segment, in two pieces. It keeps other frames waiting for less than a
+// millisecond, and costs no throughput.
 constexpr uint64_t kChunk = 2 * 1024 * 1024;
 
 Instance* From(gf_transport* transport) { return reinterpret_cast<Instance*>(transport); }

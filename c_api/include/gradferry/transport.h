@@ -220,8 +220,9 @@ typedef struct gf_transport_descriptor {
   const char* options_schema;
   uint64_t max_header; /* bytes */
   const gf_transport_vtable* vtable;
-  uint64_t chunk; /* bytes of a segment that the host should send at a time, so that other frames get between the
-                     pieces of a large one; 0: the host chooses */
+  uint64_t chunk; /* bytes of large segments that the host should have under way at a time, so that other frames get
+                     between them; it sends them in two pieces, or in smaller ones while others go by. 0: the host
+                     chooses */
 } gf_transport_descriptor;
 
 /* What the host tells about itself at entry. */
