@@ -53,7 +53,7 @@ TEST(IsQuick, ElementwiseNodesWithFewElements) {
 
 TEST(IsQuick, NotThoseWhoseWorkIsMoreThanTheirGradients) {
   const at::Tensor square = WithGrad({4, 4}), vector = WithGrad({4});
-  for (const at::Tensor& result : {square.mm(square), vector.dot(vector), square.inverse(), square.mean()}) {
+  for (const at::Tensor& result : {square.mm(square), vector.dot(vector), square.cumsum(0), square.mean()}) {
     EXPECT_FALSE(IsQuickFor(result)) << result.grad_fn()->name();
   }
 }

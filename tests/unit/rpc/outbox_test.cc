@@ -188,8 +188,8 @@ TEST_F(OutboxTest, SmallFramesAreNotBehindMoreThanAChunkAndLessWhenThereAreMany)
   EXPECT_EQ(connection_->frames.size(), 1 + kWindow + 2);
   const Names all = All();
   EXPECT_EQ(Names(all.begin(), all.begin() + 5), (Names{"announcement", "chunk of 0", "chunk of 0", "Cancel", "Call"}));
-  // 32 pieces of an eighth, and then whole ones again.
-  EXPECT_EQ(all.size(), 1 + 2 + 2 + 32 + 4);
+  // 32 pieces of a sixteenth, and then whole ones again.
+  EXPECT_EQ(all.size(), 1 + 2 + 2 + 32 + 6);
   EXPECT_EQ(receiver_.names, (Names{"Cancel", "Call", "Call"}));
   EXPECT_EQ(metrics_.transfers_sent, 1u);
 }
@@ -382,7 +382,11 @@ TEST_F(ChunkTest, WhatOnePeerMakesUsHoldHasALimit) {
   SendCall(2, Bytes(3 * kPiece));
   SendCall(3, Bytes(2 * kPiece));
   while (receiver_.end.ok() && !connection_->frames.empty()) receiver_.Deliver(connection_->Take());
-  ExpectRefused(Code::kResourceExhausted, "limits.memory_per_peer (409600): a message of ");
+  EXPECT_EQ(receiver_.end.code(), Code::kResourceExhausted);
+  EXPECT_NE(receiver_.end.message().find("limits.memory_per_peer (409600): a message of "), std::string::npos)
+      << receiver_.end.message();
+  EXPECT_EQ(receiver_.names, Names{"Call"}) << "the first of them, which is held";
+  receiver_.came.clear();
   EXPECT_EQ(account->used(), 0u);
 }
 
