@@ -297,6 +297,7 @@ Status Gateway::OnHelloReply(WireReader* reply, Outcome* out) {
   std::string without(reply->body().substr(0, reply->body().size() - reply->left()));
   without.push_back('\0');
   const std::string_view proof = reply->Bool() ? reply->Raw(kNonceSize) : std::string_view();
+  without.append(reply->Raw(reply->left()));  // windows, which a client that waits for each answer does not need
   if (!refused.status.ok()) {
     AnswerError("hello", hello_sequence_, refused.status, refused.worker, refused.operation, &out->answer);
     return {};

@@ -341,30 +341,46 @@ TEST_P(ThriftSocketsTest, MoreThanTheFilesThatMayBeOpen) {
       "more than its files", [](Socket&) {}, {"no file descriptors are left"}, 200);
 }
 
+// Introduces itself, and then asks for so many replies of 4 KiB, none of which it reads.
+void NeverRead(Socket& socket, uint64_t calls) {
+  const std::string call = [] {
+    gradferry::Call message;
+    message.time_left = INT64_MAX;
+    message.target = gradferry::CallTarget::kOperator;
+    message.record = false;
+    message.name = "aten::ones";
+    message.arguments = {gradferry::Value(gradferry::ValueList{gradferry::Value(int64_t{1000})})};
+    return EncodeFrame(message, {}, {})->header;
+  }();
+  std::string frames;
+  for (uint64_t i = 0; i < calls; ++i) {
+    std::string header = call;
+    std::memcpy(header.data() + 5, &i, sizeof i);
+    frames += Framed(Sealed(header, 2 + i));
+  }
+  socket.Send(frames);
+}
+
 TEST_P(ThriftSocketsTest, WhoNeverReads) {
   Start();
-  const std::string call = [] {
-    gradferry::Call call;
-    call.time_left = INT64_MAX;
-    call.target = gradferry::CallTarget::kOperator;
-    call.record = false;
-    call.name = "aten::ones";
-    call.arguments = {gradferry::Value(gradferry::ValueList{gradferry::Value(int64_t{1000})})};
-    return EncodeFrame(call, {}, {})->header;
-  }();
   LetLoose(
       "never reads",
       [&](Socket& s) {
         Introduce(s);
-        std::string calls;
-        for (uint64_t i = 0; i < 200; ++i) {
-          std::string header = call;
-          std::memcpy(header.data() + 5, &i, sizeof i);
-          calls += Framed(Sealed(header, 2 + i));
-        }
-        s.Send(calls);
+        NeverRead(s, 200);
       },
       {}, 20);
+}
+
+TEST_P(ThriftSocketsTest, WhoNeverReadsAndAsksOn) {
+  Start({{"limits.memory_per_peer", "1048576"}});
+  LetLoose(
+      "never reads and asks on",
+      [&](Socket& s) {
+        Introduce(s);
+        NeverRead(s, 20000);
+      },
+      {"RESOURCE_EXHAUSTED", "limits.memory_per_peer (1048576)"}, 20);
 }
 
 // ---- Its TLS port, without TLS -------------------------------------------------------------------------------------
