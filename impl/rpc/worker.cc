@@ -1,4 +1,5 @@
-// See worker.h. This file: opening, membership, connections, contexts, the end. Calls are in calls.cc.
+// See worker.h. This file: opening, membership, connections, contexts, the end. Calls are in calls.cc, those of peers in
+// requests.cc.
 #include "impl/rpc/worker.h"
 
 #include <algorithm>
