@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "plugins/support/short_slices.h"
 #include "plugins/tensorpipe/address.h"
 #include "plugins/tensorpipe/precheck.h"
 
@@ -99,6 +100,7 @@ bool Stack::HasTransport(const std::string& name) const {
 
 Status BuildStack(const Options& options, Stack* out) {
   const SigpipeBlocked blocked;
+  const plugins::ShortSlices slices;  // of TensorPipe's threads
   Stack stack;
   stack.context = std::make_shared<pipe::Context>();
   for (const std::string& name : options.transports) {

@@ -1,15 +1,15 @@
 #include "plugins/thrift/loop.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include "plugins/support/short_slices.h"
 
 namespace gradferry::thrift {
 namespace {
@@ -21,24 +21,6 @@ void Drain(int fd) {
   uint64_t count;
   while (::read(fd, &count, sizeof(count)) > 0) {
   }
-}
-
-// To run soon after being woken, beside threads that compute: Linux gives who asks for short slices of time its turn
-// earlier, and no more of it (EEVDF, from 6.12 on; others refuse, and nothing is lost).
-void AskForShortSlices() {
-  struct {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-  } attributes{};
-  constexpr uint64_t kSliceNanoseconds = 100 * 1000;
-  attributes.size = sizeof(attributes);
-  if (::syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) != 0 || attributes.policy != SCHED_OTHER)
-    return;
-  attributes.runtime = kSliceNanoseconds;
-  [[maybe_unused]] const auto asked = ::syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 }  // namespace
@@ -60,6 +42,7 @@ Status Loop::Start(std::unique_ptr<Loop>* out) {
       return {GF_RESOURCE_EXHAUSTED, "cannot start a thread of I/O: " + Describe(errno)};
     }
   }
+  const plugins::ShortSlices slices;
   loop->thread_ = std::thread([raw = loop.get()] { raw->Run(); });
   *out = std::move(loop);
   return {};
@@ -125,7 +108,6 @@ Loop::Timer Loop::At(Clock::time_point due, Job job) {
 }
 
 void Loop::Run() {
-  AskForShortSlices();
   std::array<epoll_event, kEventsPerRound> events;
   for (;;) {
     const int patience = Patience();
