@@ -6,13 +6,11 @@
 // first: Close (GF_OK) or an error.
 //
 // Sending. A frame goes to the socket on the thread of whoever sends it, as far as the socket takes it; the rest
-// follows on the loop when the socket is ready. on_sent comes on the loop's thread in any case: for a large frame at
-// once, for small ones with the next event or within a millisecond, so that a call need not wake a second thread.
-// What a thread sends while it hands over frames that it has read, by whichever connection, is gathered and goes
-// together when it has handed over all of them, or after kGatherTime: answers to many requests, and the several
-// messages of a backward pass, in one call of the system.
-//
-// Who holds a connection writes what the socket did not take, too.
+// follows when the socket is ready, on the thread of whoever holds the connection. on_sent comes on that
+// thread in any case: for a large frame at once, for small ones with the next event or within a millisecond, so that a
+// call need not wake a second thread. What a thread sends while it hands over frames that it has read, by whichever
+// connection, is gathered and goes together when it has handed over all of them, or after kGatherTime: answers to many
+// requests, and the several messages of a backward pass, in one call of the system.
 //
 // Threads. Send, Close, PeerJson, Drive and WakeDriver: any. The rest: of whoever holds the connection, which is the
 // loop's thread, while it does something for it, or the one in Drive, so that events come one at a time. The loop asks

@@ -12,14 +12,10 @@ namespace {
 
 constexpr uint64_t kNever = ~uint64_t{0};
 
-class DriveTest : public ::testing::TestWithParam<const char*> {
+class DriveTest : public ConnectedTest {
  protected:
   void SetUp() override {
-    ASSERT_EQ(server_.Listen().code, GF_OK);
-    client_ = host_.Connect(server_.address());
-    ASSERT_EQ(host_.Send(client_, {"hello", {}}).code, GF_OK);
-    accepted_ = server_.Accepted();
-    ASSERT_TRUE(server_.WaitFrames(accepted_, 1));
+    ASSERT_NO_FATAL_FAILURE(ConnectedTest::SetUp());
     // The client's connection is open when something has come by it.
     ASSERT_EQ(server_.Send(accepted_, {"welcome", {}}).code, GF_OK);
     ASSERT_TRUE(host_.WaitFrames(client_, 1));
@@ -32,11 +28,6 @@ class DriveTest : public ::testing::TestWithParam<const char*> {
   void DriveUntil(size_t frames) {
     while (Received() < frames) host_.Drive(client_, kNever, [&] { return Received() >= frames; });
   }
-
-  Host server_{GetParam()};
-  Host host_;
-  Peer* client_ = nullptr;
-  Peer* accepted_ = nullptr;
 };
 
 TEST_P(DriveTest, AnswersComeOnTheThreadThatWaits) {
@@ -77,7 +68,7 @@ TEST_P(DriveTest, SendsWhatTheSocketDidNotTakeAtOnce) {
   EXPECT_TRUE(host_.WaitSent(client_, 4));
 }
 
-// While the driver sleeps, it is the loop that writes what the socket did not take; the driver tells the host.
+// What the socket did not take the driver writes as well, and tells the host.
 TEST_P(DriveTest, TellsWhatWasSentWhileNothingComes) {
   std::atomic<bool> enough{false};
   std::thread waiting([&] {

@@ -10,15 +10,8 @@
 namespace gradferry::thrift::testing {
 namespace {
 
-class GatherTest : public ::testing::TestWithParam<const char*> {
+class GatherTest : public ConnectedTest {
  protected:
-  void SetUp() override {
-    ASSERT_EQ(server_.Listen().code, GF_OK);
-    client_ = host_.Connect(server_.address());
-    ASSERT_EQ(host_.Send(client_, {"hello", {}}).code, GF_OK);
-    accepted_ = server_.Accepted();
-    ASSERT_TRUE(server_.WaitFrames(accepted_, 1));
-  }
   // Not for the first frame, which may still be on its way to a hook.
   void OnQuestion(std::function<void(Peer&)> answer) {
     server_.Set(accepted_->on_frame, [this, answer = std::move(answer)](Peer& peer) {
@@ -32,11 +25,6 @@ class GatherTest : public ::testing::TestWithParam<const char*> {
       return headers;
     });
   }
-
-  Host server_{GetParam()};
-  Host host_;
-  Peer* client_ = nullptr;
-  Peer* accepted_ = nullptr;
 };
 
 TEST_P(GatherTest, SmallAndLargeComeInTheOrderOfSending) {

@@ -80,6 +80,23 @@ class Stranger {
   int fd_ = -1;
 };
 
+// A client that has said hello to a server. The parameter is the server's options.
+class ConnectedTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(server_.Listen().code, GF_OK);
+    client_ = host_.Connect(server_.address());
+    ASSERT_EQ(host_.Send(client_, {"hello", {}}).code, GF_OK);
+    accepted_ = server_.Accepted();
+    ASSERT_TRUE(server_.WaitFrames(accepted_, 1));
+  }
+
+  Host server_{GetParam()};
+  Host host_;
+  Peer* client_ = nullptr;
+  Peer* accepted_ = nullptr;
+};
+
 // A folder that goes with the test. It is short, as a Unix socket's path must be: at most 107
 // bytes, which the folder that a test runner gives can use up alone.
 class Folder {
